@@ -1,0 +1,1 @@
+//! The in-memory engine: serves the simulator and every test, and models checkpoints.
