@@ -9,6 +9,7 @@
 //! What it leaves out: transactions, sequence numbers, deletion by range, any notion of revisions.
 
 mod memory;
+mod treap;
 
 use std::ops::Bound;
 
