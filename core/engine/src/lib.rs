@@ -8,6 +8,10 @@
 //!
 //! What it leaves out: transactions, sequence numbers, deletion by range, any notion of revisions.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+pub mod keys;
+mod limits;
 mod memory;
 mod treap;
 
@@ -15,10 +19,8 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+pub use limits::*;
 pub use memory::{MemEngine, MemSnapshot};
-
-/// Longest key the engine takes, in bytes.
-pub const MAX_KEY_BYTES: usize = 65_535;
 
 /// A key and its value.
 pub type Pair = (Bytes, Bytes);
@@ -87,9 +89,12 @@ pub trait Engine: Read {
     /// How full the volatile part is.
     fn usage(&self) -> Usage;
 
-    /// Seals the active table if it holds anything; it becomes durable later, as one checkpoint, and
+    /// Seals the active table if it holds anything and fewer than [`MAX_SEALED_TABLES`] wait (else it
+    /// goes on growing, and the owner, who refuses proposals meanwhile, seals later); it becomes durable later, as one checkpoint, and
     /// the engine's owner is then told `applied`. The caller has just written the same number into
-    /// the table as its last write, so that the state says of itself how far it goes.
+    /// the table as its last write, so that the state says of itself how far it goes. Ends the batch
+    /// as `publish` does, so that a checkpoint never holds half of one. `applied` exceeds that of the
+    /// seal before.
     ///
     /// # Errors
     /// Any error is final.

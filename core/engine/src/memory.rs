@@ -13,7 +13,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use crate::treap::Treap;
-use crate::{Direction, Engine, EngineError, MAX_KEY_BYTES, Pair, Read, Usage};
+use crate::{Direction, Engine, EngineError, MAX_KEY_BYTES, MAX_SEALED_TABLES, Pair, Read, Usage};
 
 /// What an entry is counted as beyond its bytes, about what a real table spends on one.
 const ENTRY_OVERHEAD: u64 = 48;
@@ -172,12 +172,16 @@ impl Engine for MemEngine {
 
     fn seal(&mut self, applied: u64) -> Result<(), EngineError> {
         self.publish();
-        if self.active_bytes == 0 {
+        if self.active_bytes == 0 || self.sealed.len() >= MAX_SEALED_TABLES {
             return Ok(());
         }
         let newest = self.sealed.back().unwrap_or(&self.durable);
         assert!(applied > newest.applied, "sealed {applied} after {}", newest.applied);
-        self.sealed.push_back(Checkpoint { applied, state: self.live.clone(), bytes: self.live_bytes });
+        self.sealed.push_back(Checkpoint {
+            applied,
+            state: self.live.clone(),
+            bytes: self.live_bytes,
+        });
         self.active_bytes = 0;
         Ok(())
     }

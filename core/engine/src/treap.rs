@@ -63,7 +63,11 @@ impl Treap {
     }
 
     /// Pairs inside the bounds, in order or its reverse, lazily.
-    pub(crate) fn scan<'a>(&'a self, range: (Bound<&[u8]>, Bound<&[u8]>), direction: Direction) -> Scan<'a> {
+    pub(crate) fn scan<'a>(
+        &'a self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        direction: Direction,
+    ) -> Scan<'a> {
         let (near, far) = match direction {
             Direction::Forward => range,
             Direction::Backward => (range.1, range.0),
@@ -84,7 +88,8 @@ impl Treap {
             walk(&node.right, Some(rank));
         }
         walk(&self.root, None);
-        let keys: Vec<_> = self.scan((Bound::Unbounded, Bound::Unbounded), Direction::Forward).collect();
+        let keys: Vec<_> =
+            self.scan((Bound::Unbounded, Bound::Unbounded), Direction::Forward).collect();
         assert!(keys.windows(2).all(|w| w[0].0 < w[1].0), "keys do not ascend");
     }
 }

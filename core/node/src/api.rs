@@ -10,7 +10,6 @@
 //! - `Reply` answers a request exactly once; `id` was chosen by the shell.
 //! - `Sealed` tells the engine's thread that there is a table to write out.
 
-use bytes::Bytes;
 use quorate_consensus::{
     Entry, GroupId, LogIndex, LogStart, Membership, Message, NodeId, Persist, Role, Seq, Term,
 };
@@ -427,6 +426,13 @@ pub enum Output<S: quorate_engine::Read> {
         /// Bound on the answer, at least one entry.
         max_bytes: usize,
     },
+    /// This peer needs entries that the log no longer has: send it a snapshot of the state.
+    SendSnapshot {
+        /// The peer.
+        to: NodeId,
+        /// Of which group.
+        group: GroupId,
+    },
     /// Members changed: the transport connects and disconnects accordingly.
     Members(Vec<MemberInfo>),
     /// Leadership changed, for logs and metrics.
@@ -482,6 +488,3 @@ pub enum AutoCompaction {
     /// Keep this many revisions, checked every 5 minutes.
     Revisions(i64),
 }
-
-/// Bytes of a member's context: name and addresses, as stored in the membership entry.
-pub type MemberContext = Bytes;

@@ -1,1 +1,9 @@
-//! (placeholder: being written)
+//! The log on disk. (chapter follows)
+
+mod codec;
+mod disk;
+pub mod limits;
+mod record;
+
+pub use disk::{Disk, DiskError, SegmentId};
+pub use record::{Checkpoint, ClusterId, Generation, Identity, Opening, Predecessor, Record};

@@ -1,6 +1,7 @@
 //! What only the in-memory engine can show: checkpoints and crashes.
 
 use super::*;
+use crate::contract;
 
 fn value(engine: &impl Read, key: &str) -> Option<Bytes> {
     engine.get(key.as_bytes()).unwrap()
@@ -64,4 +65,45 @@ fn byte_counts_follow_the_content() {
     let again = MemEngine::with_checkpoint(1, [(Bytes::from("k"), Bytes::from("01"))]);
     assert_eq!(again.usage(), engine.usage());
     assert_eq!(value(&again.crash(), "k").as_deref(), Some(&b"01"[..]));
+}
+
+struct InMemory;
+
+impl contract::Subject for InMemory {
+    type Engine = MemEngine;
+
+    fn fresh(&mut self) -> MemEngine {
+        MemEngine::new()
+    }
+
+    fn complete_checkpoints(&mut self, engine: &mut MemEngine) {
+        while engine.complete_checkpoint().is_some() {}
+        engine.live.check();
+        engine.durable.state.check();
+    }
+}
+
+#[test]
+fn the_contract_holds() {
+    contract::check_all(&mut InMemory);
+}
+
+#[test]
+fn copies_of_the_map_share_and_do_not_disturb_each_other() {
+    let key = |n: u32| Bytes::from(n.to_string());
+    let mut map = Treap::default();
+    let mut copies = Vec::new();
+    for n in 0..500 {
+        map.insert(key(n), Bytes::new());
+        copies.push(map.clone());
+    }
+    for n in (0..500).step_by(3) {
+        assert!(map.remove(&key(n)).is_some());
+    }
+    map.check();
+    for (n, copy) in copies.iter().enumerate() {
+        copy.check();
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        assert_eq!(copy.scan(all, Direction::Forward).count(), n + 1);
+    }
 }

@@ -1,0 +1,135 @@
+//! Bytes, numbers and byte strings: the alphabet of commands and of the meta record.
+//!
+//! Numbers are LEB128 varints (signed ones in zigzag), byte strings a length and the bytes. Every
+//! value has exactly one encoding: an overlong varint is refused, as is anything behind the end.
+
+use bytes::Bytes;
+
+/// Why bytes are not what this crate writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// They end too early.
+    #[error("truncated")]
+    Truncated,
+    /// A version that this binary does not know.
+    #[error("unknown version {0}")]
+    Version(u8),
+    /// A tag, a flag or an enum value that does not exist.
+    #[error("unknown tag")]
+    Tag,
+    /// A number out of its range, or not in its shortest form.
+    #[error("malformed number")]
+    Number,
+    /// Transactions nested too deep.
+    #[error("nested too deep")]
+    Depth,
+    /// A key longer than `MAX_KEY`.
+    #[error("key too long")]
+    Key,
+    /// Bytes behind the end.
+    #[error("trailing bytes")]
+    Trailing,
+}
+
+/// Appends to a growing buffer.
+#[derive(Default)]
+pub(crate) struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { out: Vec::with_capacity(bytes) }
+    }
+
+    pub(crate) fn byte(&mut self, byte: u8) {
+        self.out.push(byte);
+    }
+
+    pub(crate) fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.out.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.out.push(number as u8);
+    }
+
+    pub(crate) fn signed(&mut self, number: i64) {
+        self.number(((number << 1) ^ (number >> 63)).cast_unsigned());
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.out.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        self.out
+    }
+}
+
+/// Reads from a shared buffer; byte strings come out as slices of it.
+pub(crate) struct Reader<'a> {
+    all: &'a Bytes,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(all: &'a Bytes) -> Self {
+        Self { all, at: 0 }
+    }
+
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
+        let byte = *self.all.get(self.at).ok_or(DecodeError::Truncated)?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
+        let mut number = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let part = u64::from(byte & 0x7f);
+            if shift == 63 && part > 1 {
+                return Err(DecodeError::Number);
+            }
+            number |= part << shift;
+            if byte & 0x80 == 0 {
+                let shortest = part != 0 || shift == 0;
+                return if shortest { Ok(number) } else { Err(DecodeError::Number) };
+            }
+        }
+        Err(DecodeError::Number)
+    }
+
+    pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
+        let number = self.number()?;
+        Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    /// A number of 32 bits.
+    pub(crate) fn small(&mut self) -> Result<u32, DecodeError> {
+        u32::try_from(self.number()?).map_err(|_| DecodeError::Number)
+    }
+
+    /// A number of things that follow, each at least one byte long: never more than are left.
+    pub(crate) fn count(&mut self) -> Result<usize, DecodeError> {
+        let count = usize::try_from(self.number()?).map_err(|_| DecodeError::Number)?;
+        if count > self.all.len() - self.at {
+            return Err(DecodeError::Truncated);
+        }
+        Ok(count)
+    }
+
+    pub(crate) fn bytes(&mut self) -> Result<Bytes, DecodeError> {
+        let length = self.count()?;
+        let bytes = self.all.slice(self.at..self.at + length);
+        self.at += length;
+        Ok(bytes)
+    }
+
+    /// That nothing is left.
+    pub(crate) fn end(&self) -> Result<(), DecodeError> {
+        if self.at == self.all.len() { Ok(()) } else { Err(DecodeError::Trailing) }
+    }
+}

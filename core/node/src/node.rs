@@ -1,0 +1,271 @@
+//! The node: one value that owns the log's machine, the state machine, the engine and everything that
+//! waits, and routes between them. Each concern has its own file, as an `impl` of [`Node`]:
+//! `requests` (what clients ask), `raft` (what consensus wants done), `apply` (committed entries),
+//! `leases`, `flush` (the end of a burst: reads, checkpoints, compaction) and `timers`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use quorate_consensus::{
+    self as consensus, LogStart, Membership, NodeId, Origin, Payload, Raft, Recovered, Role, Seq,
+    Term,
+};
+use quorate_engine::{Engine, EngineError};
+use quorate_kv::{KeyspaceId, Kv, LeaseId};
+
+use crate::autocompact::AutoCompactor;
+use crate::outbox::Outbox;
+use crate::pending::Pending;
+use crate::reads::{Reads, Transfer};
+use crate::rng::Rng;
+use crate::{Config, Input, Output, RequestId, Stamp};
+
+/// Why a node stops. No output of the step that returned this has left; the process must end, and what
+/// it knows after the restart is what its log and its last checkpoint say.
+#[derive(Debug, thiserror::Error)]
+pub enum Halt {
+    /// The log's machine found its rules broken.
+    #[error(transparent)]
+    Consensus(#[from] consensus::Halt),
+    /// The state machine found an entry or a record that it cannot know.
+    #[error(transparent)]
+    Kv(#[from] quorate_kv::Halt),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The log holds a command that this version does not know: it was written by a newer one.
+    #[error("entry {0} of the log holds a command that this version does not know")]
+    UnknownCommand(u64),
+    /// The log and the engine do not meet: entries between them are missing.
+    #[error(
+        "the log starts after index {start} and ends at {last}, but the engine's state is at {applied}"
+    )]
+    LogAndEngineApart {
+        /// Position before the first entry.
+        start: u64,
+        /// Last position.
+        last: u64,
+        /// The engine's.
+        applied: u64,
+    },
+    /// An earlier step failed.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// Lease renewals of one burst, for one keyspace.
+#[derive(Debug, Default)]
+pub(crate) struct Renewals {
+    pub(crate) ids: Vec<LeaseId>,
+    pub(crate) requests: Vec<RequestId>,
+}
+
+/// A whole server, without its sockets, files, clock and threads.
+#[derive(Debug)]
+pub struct Node<E: Engine> {
+    pub(crate) config: Config,
+    pub(crate) raft: Raft,
+    pub(crate) kv: Kv,
+    pub(crate) engine: E,
+    pub(crate) pending: Pending,
+    pub(crate) reads: Reads,
+    pub(crate) outbox: Outbox,
+    pub(crate) renewals: BTreeMap<KeyspaceId, Renewals>,
+    pub(crate) expiring: BTreeSet<(KeyspaceId, LeaseId)>,
+    /// Sealed tables that are not durable yet, oldest first, with what the log then starts after.
+    pub(crate) checkpoints: VecDeque<(LogStart, Membership)>,
+    /// The last applied entry, and the membership as of it.
+    pub(crate) applied: LogStart,
+    pub(crate) membership: Membership,
+    pub(crate) transfer: Option<Transfer>,
+    pub(crate) autocompact: AutoCompactor,
+    pub(crate) next_compaction: Option<Duration>,
+    pub(crate) alarm_proposed: bool,
+    pub(crate) disk_full: bool,
+    pub(crate) leader: (Term, Option<NodeId>, Role),
+    pub(crate) leader_changes: u64,
+    pub(crate) rng: Rng,
+    halted: bool,
+}
+
+impl<E: Engine> Node<E> {
+    /// A node that goes on where the log and the engine say. `recovered.applied` is taken from `kv`.
+    ///
+    /// # Errors
+    /// `LogAndEngineApart` or any other `Halt`: the data must be refused.
+    pub fn new(config: Config, mut recovered: Recovered, kv: Kv, engine: E) -> Result<Self, Halt> {
+        recovered.applied = kv.applied();
+        check_contiguous(&recovered)?;
+        let (applied, membership) = state_at_applied(&recovered);
+        let raft = Raft::new(raft_config(&config), recovered)?;
+        Ok(Self {
+            autocompact: AutoCompactor::new(config.auto_compaction),
+            rng: Rng::new(config.seed),
+            pending: Pending::default(),
+            reads: Reads::default(),
+            outbox: Outbox::default(),
+            renewals: BTreeMap::new(),
+            expiring: BTreeSet::new(),
+            checkpoints: VecDeque::new(),
+            next_compaction: Some(Duration::ZERO),
+            transfer: None,
+            alarm_proposed: false,
+            disk_full: false,
+            leader: (Term(0), None, Role::Follower),
+            leader_changes: 0,
+            halted: false,
+            config,
+            raft,
+            kv,
+            engine,
+            applied,
+            membership,
+        })
+    }
+
+    /// Takes one input at `now` (monotonic time since any fixed origin) and appends what is to be done.
+    ///
+    /// # Errors
+    /// `Halt`: `out` is as it was, and every later call fails.
+    pub fn step(
+        &mut self,
+        now: Duration,
+        input: Input,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
+        if self.halted {
+            return Err(Halt::Stopped);
+        }
+        let before = out.len();
+        self.dispatch(now, input, out).inspect_err(|_| {
+            self.halted = true;
+            out.truncate(before);
+        })
+    }
+
+    fn dispatch(
+        &mut self,
+        now: Duration,
+        input: Input,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
+        match input {
+            Input::Request { id, request } => self.request(now, id, request, out),
+            Input::Persisted { seq } => self.persisted(now, seq, out),
+            Input::EngineDurable { applied } => self.engine_durable(now, applied, out),
+            Input::Message { from, group, message } => {
+                assert_eq!(group, self.config.group, "the shell routes messages by group");
+                self.raft(now, consensus::Input::Message { from, message }, out)
+            }
+            Input::Unreachable { peer } => {
+                self.raft(now, consensus::Input::Unreachable { peer }, out)
+            }
+            Input::LogRead { to, entries } => {
+                self.raft(now, consensus::Input::LogRead { to, entries }, out)
+            }
+            Input::DiskSpace { full } => {
+                self.disk_full = full;
+                Ok(())
+            }
+            Input::Flush => self.flush(now, out),
+            Input::Tick => {
+                self.raft(now, consensus::Input::Tick, out)?;
+                self.timers(now, out)
+            }
+        }
+    }
+
+    fn persisted(
+        &mut self,
+        now: Duration,
+        seq: Seq,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
+        let group = self.config.group;
+        let free = self.outbox.persisted(seq);
+        out.extend(free.into_iter().map(|(to, message)| Output::Send { to, group, message }));
+        self.raft(now, consensus::Input::Persisted { seq }, out)
+    }
+
+    /// The state machine, for checks and for the shell's own reading.
+    #[must_use]
+    pub fn kv(&self) -> &Kv {
+        &self.kv
+    }
+
+    /// The log's machine, for checks.
+    #[must_use]
+    pub fn raft_machine(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The engine; the simulator completes its checkpoints.
+    #[must_use]
+    pub fn engine_mut(&mut self) -> &mut E {
+        &mut self.engine
+    }
+
+    /// Gives the engine back: what a crash leaves of it is its owner's matter.
+    #[must_use]
+    pub fn into_engine(self) -> E {
+        self.engine
+    }
+
+    pub(crate) fn stamp(&self, keyspace: KeyspaceId) -> Stamp {
+        Stamp { revision: self.kv.revision(keyspace), term: self.raft.term() }
+    }
+
+    pub(crate) fn origin(&self, seq: u64) -> Origin {
+        Origin { node: self.config.id, boot: self.config.boot, seq }
+    }
+
+    pub(crate) fn is_mine(&self, origin: Origin) -> bool {
+        origin.node == self.config.id && origin.boot == self.config.boot
+    }
+
+    /// Everything that must hold between two steps.
+    pub fn invariants(&self) {
+        self.raft.invariants();
+        self.kv.invariants();
+        self.pending.invariants();
+        self.outbox.invariants();
+        assert_eq!(self.kv.applied(), self.applied.index, "state machine and node disagree");
+        assert!(self.applied.index <= self.raft.commit(), "applied what is not committed");
+        assert!(
+            self.checkpoints.iter().map(|(start, _)| start.index).is_sorted(),
+            "checkpoints out of order"
+        );
+    }
+}
+
+fn check_contiguous(recovered: &Recovered) -> Result<(), Halt> {
+    let (start, applied) = (recovered.start.index.0, recovered.applied.0);
+    let last = recovered.entries.last().map_or(start, |entry| entry.index.0);
+    if start <= applied && applied <= last {
+        return Ok(());
+    }
+    Err(Halt::LogAndEngineApart { start, last, applied })
+}
+
+/// Position and membership of the last applied entry.
+fn state_at_applied(recovered: &Recovered) -> (LogStart, Membership) {
+    let (mut at, mut members) = (recovered.start, &recovered.membership);
+    for entry in recovered.entries.iter().filter(|entry| entry.index <= recovered.applied) {
+        at = LogStart { index: entry.index, term: entry.term, time: entry.time };
+        if let Payload::Membership { membership, .. } = &entry.payload {
+            members = membership;
+        }
+    }
+    (at, members.clone())
+}
+
+fn raft_config(config: &Config) -> consensus::Config {
+    consensus::Config {
+        id: config.id,
+        group: config.group,
+        heartbeat: config.heartbeat,
+        election_timeout: config.election_timeout,
+        seed: config.seed,
+        ..consensus::Config::default()
+    }
+}

@@ -1,0 +1,247 @@
+//! What clients ask: checked, then proposed, or put among the reads. Everything that could change a
+//! result and is not replicated (limits, quota, minimum TTL, a free lease id) is settled here, before
+//! the log (contract 3).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_consensus::{self as consensus, NodeId};
+use quorate_engine::Engine;
+use quorate_kv::{Alarm, AlarmKind, Command, KeyspaceId, LeaseId, Op, Refusal, check};
+
+use crate::envelope;
+use crate::limits::{MAX_LEASE_TTL_S, MAX_PENDING, MAX_SEALED_TABLES, MAX_WAITING_READS};
+use crate::node::{Halt, Node};
+use crate::pending::Waiter;
+use crate::reads::{Read, ReadKind, Transfer};
+use crate::{Failure, MemberChange, Output, Reply, Request, RequestId, Stamp};
+
+impl<E: Engine> Node<E> {
+    pub(crate) fn request(
+        &mut self,
+        now: Duration,
+        id: RequestId,
+        request: Request,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
+        let taken = match request {
+            Request::Command { keyspace, command } => {
+                self.command(now, id, keyspace, command, out)?
+            }
+            Request::LeaseKeepAlive { keyspace, id: lease } => self.keep_alive(id, keyspace, lease),
+            Request::View { keyspace, linearizable } => {
+                self.read(id, ReadKind::View(keyspace), linearizable)
+            }
+            Request::LeaseTimeToLive { keyspace, id: lease } => {
+                self.read(id, ReadKind::Lease(keyspace, lease), true)
+            }
+            Request::Leases { keyspace } => self.read(id, ReadKind::Leases(keyspace), true),
+            Request::Members { linearizable } => self.read(id, ReadKind::Members, linearizable),
+            Request::Status => {
+                let status = Box::new(self.status());
+                out.push(Output::Reply { id, reply: Reply::Status(status) });
+                Ok(())
+            }
+            Request::ChangeMember(change) => self.change_member(now, id, &change, out)?,
+            Request::MoveLeader { to } => self.move_leader(now, id, to, out)?,
+        };
+        if let Err(failure) = taken {
+            self.fail(id, failure, out);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn fail(
+        &mut self,
+        id: RequestId,
+        failure: Failure,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) {
+        out.push(Output::Reply { id, reply: Reply::Failed(failure) });
+    }
+
+    fn command(
+        &mut self,
+        now: Duration,
+        id: RequestId,
+        keyspace: KeyspaceId,
+        command: Command,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<Result<(), Failure>, Halt> {
+        let command = match self.prepare(keyspace, command) {
+            Ok(command) => command,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if let Err(failure) = self.admit(now, &command, out)? {
+            return Ok(Err(failure));
+        }
+        let data = envelope::encode_kv(keyspace, &command);
+        if data.len() > self.config.max_request_bytes {
+            return Ok(Err(Refusal::TooLarge.into()));
+        }
+        self.propose(now, Waiter::Client(id), data, out)?;
+        Ok(Ok(()))
+    }
+
+    /// Hands a command to the log; `waiter` is answered when it is applied, refused or out of time.
+    pub(crate) fn propose(
+        &mut self,
+        now: Duration,
+        waiter: Waiter,
+        data: Bytes,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
+        let seq = self.pending.add(now + self.config.request_timeout, waiter);
+        let origin = self.origin(seq);
+        self.raft(now, consensus::Input::Propose { origin, data }, out)
+    }
+
+    /// Settles what the entry must carry, and refuses what can be refused without the log.
+    fn prepare(&mut self, keyspace: KeyspaceId, command: Command) -> Result<Command, Failure> {
+        match &command {
+            Command::Put(put) => check::check_put(put)?,
+            Command::Delete(delete) => check::check_delete(delete)?,
+            Command::Txn(txn) => check::check_txn(txn, self.config.max_txn_ops)?,
+            Command::LeaseGrant { id, ttl_s } => {
+                return self.prepare_grant(keyspace, *id, *ttl_s);
+            }
+            _ => {}
+        }
+        Ok(command)
+    }
+
+    fn prepare_grant(
+        &mut self,
+        keyspace: KeyspaceId,
+        id: LeaseId,
+        ttl_s: i64,
+    ) -> Result<Command, Failure> {
+        if ttl_s > MAX_LEASE_TTL_S {
+            return Err(Refusal::LeaseTtlTooLarge.into());
+        }
+        let id = id.some().unwrap_or_else(|| self.free_lease_id(keyspace));
+        let ttl_s = ttl_s.max(self.shortest_lease_s());
+        Ok(Command::LeaseGrant { id, ttl_s })
+    }
+
+    /// Whether there is room for the command: in the tables, in the log, on the disk, in the quota.
+    fn admit(
+        &mut self,
+        now: Duration,
+        command: &Command,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<Result<(), Failure>, Halt> {
+        if self.raft.is_learner() {
+            return Ok(Err(Failure::Learner));
+        }
+        let usage = self.engine.usage();
+        let tables_full = usage.sealed_tables >= MAX_SEALED_TABLES
+            && usage.active_bytes >= self.config.table_bytes;
+        if tables_full || self.pending.len() >= MAX_PENDING {
+            return Ok(Err(Failure::Overloaded));
+        }
+        if !grows(command) {
+            return Ok(Ok(()));
+        }
+        if self.disk_full || self.kv.alarms().any(|alarm| alarm.kind == AlarmKind::NoSpace) {
+            return Ok(Err(Refusal::NoSpace.into()));
+        }
+        let quota = self.config.quota_bytes;
+        if quota > 0 && usage.disk_bytes + usage.active_bytes >= quota {
+            self.raise_no_space(now, out)?;
+            return Ok(Err(Refusal::NoSpace.into()));
+        }
+        Ok(Ok(()))
+    }
+
+    /// The quota is used up: every member is to know, until an operator disarms it.
+    fn raise_no_space(
+        &mut self,
+        now: Duration,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
+        if std::mem::replace(&mut self.alarm_proposed, true) {
+            return Ok(());
+        }
+        let alarm = Alarm { member: self.config.id.0, kind: AlarmKind::NoSpace };
+        let data = envelope::encode_kv(KeyspaceId::ETCD, &Command::AlarmRaise(alarm));
+        self.propose(now, Waiter::Alarm, data, out)
+    }
+
+    fn read(
+        &mut self,
+        id: RequestId,
+        kind: ReadKind,
+        linearizable: bool,
+    ) -> Result<(), Failure> {
+        if linearizable && self.raft.is_learner() {
+            return Err(Failure::Learner);
+        }
+        if self.reads.len() >= MAX_WAITING_READS {
+            return Err(Failure::Overloaded);
+        }
+        let read = Read { id, kind };
+        if linearizable { self.reads.gather(read) } else { self.reads.ready(read) }
+        Ok(())
+    }
+
+    fn change_member(
+        &mut self,
+        now: Duration,
+        id: RequestId,
+        change: &MemberChange,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<Result<(), Failure>, Halt> {
+        if self.raft.is_learner() && !matches!(change, MemberChange::Publish { .. }) {
+            return Ok(Err(Failure::Learner));
+        }
+        let data = envelope::encode_member_request(change);
+        self.propose(now, Waiter::Member(id, change.id()), data, out)?;
+        Ok(Ok(()))
+    }
+
+    fn move_leader(
+        &mut self,
+        now: Duration,
+        id: RequestId,
+        to: NodeId,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<Result<(), Failure>, Halt> {
+        if !self.raft.is_leader() {
+            return Ok(Err(Failure::NotLeader));
+        }
+        if !self.raft.membership().is_voter(to) {
+            return Ok(Err(Failure::BadTransferee));
+        }
+        if to == self.config.id {
+            let stamp = Stamp { term: self.raft.term(), ..Stamp::default() };
+            out.push(Output::Reply { id, reply: Reply::Done { stamp } });
+            return Ok(Ok(()));
+        }
+        if let Some(earlier) = self.transfer.take() {
+            self.fail(earlier.id, Failure::TransferTimeout, out);
+        }
+        let deadline = now + self.config.election_timeout;
+        self.transfer = Some(Transfer { id, to, deadline });
+        self.raft(now, consensus::Input::TransferLeadership { to }, out)?;
+        Ok(Ok(()))
+    }
+}
+
+/// Whether a command adds data, so that a full disk or a quota refuses it. Deletes, compactions,
+/// revocations and renewals pass: they are how space comes back.
+fn grows(command: &Command) -> bool {
+    match command {
+        Command::Put(_) | Command::LeaseGrant { .. } => true,
+        Command::Txn(txn) => txn.success.iter().chain(&txn.failure).any(op_grows),
+        _ => false,
+    }
+}
+
+fn op_grows(op: &Op) -> bool {
+    match op {
+        Op::Put(_) => true,
+        Op::Txn(txn) => txn.success.iter().chain(&txn.failure).any(op_grows),
+        Op::Range(_) | Op::Delete(_) => false,
+    }
+}

@@ -1,0 +1,326 @@
+//! The writer of the log, as a machine: batches of records go in, operations of a disk come out.
+//!
+//! - One sync group is under way at a time: a `Write`, then a `Sync`. Whatever is appended meanwhile
+//!   becomes the next group, so group k+1 is written only after the sync of k was `Done`.
+//! - The next segment is asked for (`Create`) long before it is needed, and old ones are given up
+//!   (`Delete`). These run beside the sync groups; a driver may carry them out on another thread.
+//! - A segment opens with a checkpoint of every consensus group, in the same sync group as the first
+//!   records: if that group is torn, the whole segment counts as never written.
+//! - Any failure is a [`Halt`], with one exception: when the space for the *next* segment cannot be
+//!   had, nothing that was promised is at stake. The writer says `NoSpace`, goes on in the segment
+//!   that it has, and asks again on `Input::Retry`. If it fills up first, appends wait.
+//!
+//! What it leaves out: carrying anything out (`execute.rs`), reading back (`read.rs`).
+
+mod group;
+mod segments;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use quorate_consensus::{GroupId, Seq};
+
+use crate::frame::Builder;
+use crate::group_log::GroupLog;
+use crate::limits;
+use crate::record::{Identity, Predecessor, Record};
+use crate::SegmentId;
+
+/// Sizes of a log; the defaults are those of `limits.rs`, simulation takes smaller ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Size of a segment, in bytes, a multiple of 4096.
+    pub segment_bytes: u64,
+    /// A sync group takes no further record once it has this many bytes.
+    pub group_bytes: usize,
+    /// Distance of the points by which entries are found again, in bytes.
+    pub index_stride: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            segment_bytes: limits::SEGMENT_BYTES,
+            group_bytes: limits::GROUP_BYTES,
+            index_stride: limits::INDEX_STRIDE,
+        }
+    }
+}
+
+/// What the driver tells the writer.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Make these durable, in this order. `Persisted` with at least `seq` will follow, or `Halt`.
+    /// The numbers ascend; a batch that nobody waits for repeats the one before it.
+    Append {
+        /// Its place in the FIFO.
+        seq: Seq,
+        /// The records; none is allowed.
+        records: Vec<Record>,
+    },
+    /// The oldest unanswered `Write` or `Sync` is done.
+    Done,
+    /// This `Create` is done: space reserved, content and name durable.
+    Created {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// There was no space for this `Create`; nothing is left of it, or a file without content.
+    CreateNoSpace {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// This `Delete` is done.
+    Deleted {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// There may be space again: ask once more for the segment that could not be created.
+    Retry,
+    /// An operation failed. Nothing is retried.
+    Failed {
+        /// Which, and how.
+        what: String,
+    },
+}
+
+/// What the writer wants done. `Write` and `Sync` are carried out in the order in which they come
+/// out and each is answered by `Done`; `Create` and `Delete` may run beside them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write these bytes; whole pages.
+    Write {
+        /// The segment.
+        segment: SegmentId,
+        /// Offset in it, in bytes, a multiple of 4096.
+        offset: u64,
+        /// The bytes. Dropping them gives the buffer back to the writer.
+        bytes: Bytes,
+    },
+    /// Make what was written durable.
+    Sync {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// Create a segment of this size, durably: space, content and name.
+    Create {
+        /// The segment.
+        segment: SegmentId,
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// Remove a segment, durably.
+    Delete {
+        /// The segment.
+        segment: SegmentId,
+    },
+    /// Everything appended up to `seq` is durable.
+    Persisted {
+        /// The last durable batch.
+        seq: Seq,
+    },
+    /// The next segment could not be created for want of space. What has been appended is safe or
+    /// waits; refuse new proposals until `SpaceFound`.
+    NoSpace,
+    /// The segment could be created after all.
+    SpaceFound,
+}
+
+/// The process must stop; nothing that this step put out may be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// The disk failed. What of the last sync group is durable is unknown: a restart finds out.
+    #[error("the log's disk failed: {0}")]
+    Disk(String),
+    /// A record that does not continue its log was appended: a bug, stopped before it was written.
+    #[error("refusing to write a wrong log (group {group}): {what}")]
+    Misplaced {
+        /// The consensus group.
+        group: GroupId,
+        /// In which way it is wrong.
+        what: String,
+    },
+    /// The driver answered something that was not asked, or stepped a halted writer: a bug.
+    #[error("the log's driver is out of step: {0}")]
+    Driver(&'static str),
+}
+
+/// The segment after the current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spare {
+    None,
+    Asked(SegmentId),
+    Ready(SegmentId),
+    NoSpace(SegmentId),
+}
+
+/// A record that waits, or only the end of a batch.
+#[derive(Debug)]
+struct Pending {
+    record: Option<Record>,
+    /// The batch that ends here.
+    ends: Option<Seq>,
+}
+
+/// The sync group under way.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    /// Write and Sync that are not answered.
+    unanswered: u8,
+    /// The last batch that it completes.
+    completes: Option<Seq>,
+    /// Where it stands: what is before is durable.
+    at: u64,
+}
+
+/// The writer.
+#[derive(Debug)]
+pub struct Writer {
+    identity: Identity,
+    boot: u64,
+    config: Config,
+    /// The segment being written.
+    segment: SegmentId,
+    /// Where its next sync group goes.
+    offset: u64,
+    /// End of the sync group that opened it: a segment with no more than that is not left again.
+    opened_until: u64,
+    /// Number of the next sync group.
+    next_group: u64,
+    /// Segments of the log, oldest first, the one being written last.
+    chain: VecDeque<SegmentId>,
+    /// For a segment that is about to be opened: what it follows.
+    predecessor: Option<Predecessor>,
+    spare: Spare,
+    /// `Delete`s that are not answered.
+    deleting: usize,
+    groups: BTreeMap<GroupId, GroupLog>,
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    builder: Builder,
+    flight: Option<Flight>,
+    /// Whether segments may have become superfluous with the group under way.
+    released: bool,
+    appended: Seq,
+    persisted: Seq,
+    halted: bool,
+}
+
+impl Writer {
+    /// One step. Outputs are appended to `out`, to be carried out in their order.
+    ///
+    /// # Errors
+    /// Any `Halt` is final: nothing of this step may be carried out, and every later step fails.
+    pub fn step(&mut self, input: Input, out: &mut Vec<Output>) -> Result<(), Halt> {
+        if self.halted {
+            return Err(Halt::Driver("stepped after a halt"));
+        }
+        let before = out.len();
+        let result = self.handle(input, out);
+        if result.is_err() {
+            self.halted = true;
+            out.truncate(before);
+        }
+        result
+    }
+
+    fn handle(&mut self, input: Input, out: &mut Vec<Output>) -> Result<(), Halt> {
+        match input {
+            Input::Append { seq, records } => self.append(seq, records)?,
+            Input::Done => self.done(out)?,
+            Input::Created { segment } => self.created(segment, out)?,
+            Input::CreateNoSpace { segment } => self.create_no_space(segment, out)?,
+            Input::Deleted { .. } => {
+                self.deleting =
+                    self.deleting.checked_sub(1).ok_or(Halt::Driver("nothing was deleted"))?;
+            }
+            Input::Retry => self.retry(out),
+            Input::Failed { what } => return Err(Halt::Disk(what)),
+        }
+        self.ask_for_spare(out);
+        self.form_group(out)
+    }
+
+    fn append(&mut self, seq: Seq, records: Vec<Record>) -> Result<(), Halt> {
+        if seq < self.appended {
+            return Err(Halt::Driver("a batch's number goes back"));
+        }
+        self.appended = seq;
+        self.pending_bytes += records.iter().map(crate::frame::framed_len).sum::<usize>();
+        let pending = records.into_iter().map(|r| Pending { record: Some(r), ends: None });
+        self.pending.extend(pending);
+        self.pending.push_back(Pending { record: None, ends: Some(seq) });
+        Ok(())
+    }
+
+    /// The oldest operation of the sync group is done; with the last one its batches are durable.
+    fn done(&mut self, out: &mut Vec<Output>) -> Result<(), Halt> {
+        let flight = self.flight.as_mut().ok_or(Halt::Driver("nothing was under way"))?;
+        flight.unanswered -= 1;
+        if flight.unanswered > 0 {
+            return Ok(());
+        }
+        let completes = flight.completes;
+        self.flight = None;
+        if let Some(seq) = completes {
+            assert!(seq >= self.persisted, "durability goes forward");
+            self.persisted = seq;
+            out.push(Output::Persisted { seq });
+        }
+        if std::mem::take(&mut self.released) {
+            self.delete_released(out);
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is under way or waiting: a batch appended now is written at once.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.flight.is_none() && self.pending.is_empty()
+    }
+
+    /// Whether more than `MAX_PENDING_BYTES` wait: append no more until `Persisted`.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.pending_bytes >= limits::MAX_PENDING_BYTES
+    }
+
+    /// Bytes of the records that wait.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// The last durable batch.
+    #[must_use]
+    pub fn persisted(&self) -> Seq {
+        self.persisted
+    }
+
+    /// Segments that the log consists of, oldest first. The node releases when they grow many.
+    pub fn segments(&self) -> impl ExactSizeIterator<Item = SegmentId> + '_ {
+        self.chain.iter().copied()
+    }
+
+    /// Whose log this is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Runs every check that must hold between steps.
+    pub fn invariants(&self) {
+        assert_eq!(self.offset % limits::ALIGNMENT, 0, "sync groups are aligned");
+        assert!(self.opened_until <= self.offset, "a segment begins with its opening");
+        assert_eq!(self.chain.back(), Some(&self.segment), "the chain ends in the current segment");
+        assert!(self.chain.iter().is_sorted(), "segments ascend");
+        assert!(self.persisted <= self.appended, "only what was appended is durable");
+        let waiting = self.pending.iter().filter_map(|p| p.record.as_ref());
+        let bytes = waiting.map(crate::frame::framed_len).sum::<usize>();
+        assert_eq!(bytes, self.pending_bytes, "the bytes that wait are counted");
+        for log in self.groups.values() {
+            log.invariants();
+            assert!(log.oldest_segment() >= self.chain.front().copied().filter(|_| log.oldest_segment().is_some()));
+        }
+    }
+}
