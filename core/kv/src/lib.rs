@@ -1,5 +1,20 @@
 //! MVCC key-value state machine with etcd's semantics. (chapter to be written with the implementation)
 
-mod types;
+#![forbid(unsafe_code)]
 
+pub mod check;
+pub mod codec;
+mod error;
+mod layout;
+mod lease;
+pub mod limits;
+mod machine;
+mod read;
+mod record;
+mod types;
+mod view;
+
+pub use error::{Halt, ReadError};
+pub use machine::{Applied, At, Kv};
 pub use types::*;
+pub use view::{History, KvHash, View};

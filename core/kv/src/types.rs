@@ -483,6 +483,15 @@ pub struct Event {
     pub prev_kv: Option<KeyValue>,
 }
 
+impl Event {
+    /// Bytes it is counted as against bounds: keys, values, and a share for the rest.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let pair = |kv: &KeyValue| kv.key.len() + kv.value.len() + 32;
+        pair(&self.kv) + self.prev_kv.as_ref().map_or(0, pair)
+    }
+}
+
 /// All changes of one revision, in the order of operations; shared by everybody who needs them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventBatch {

@@ -52,9 +52,9 @@ impl<E: Engine> Node<E> {
         assert!(entry.term >= self.applied.term && entry.time >= self.applied.time);
         let at = At { index: entry.index.0, term: entry.term.0, time_ms: entry.time.0 };
         match &entry.payload {
-            Payload::Empty => self.kv.apply_nothing(at)?,
+            Payload::Empty => self.kv.apply_nothing(at),
             Payload::Membership { origin, membership } => {
-                self.kv.apply_nothing(at)?;
+                self.kv.apply_nothing(at);
                 self.membership_applied(*origin, membership, effects);
             }
             Payload::Command { origin, data } => {
@@ -81,11 +81,11 @@ impl<E: Engine> Node<E> {
                 self.command_applied(origin, applied, effects);
             }
             Envelope::MemberRequest(change) => {
-                self.kv.apply_nothing(at)?;
+                self.kv.apply_nothing(at);
                 effects.requests.push((origin, change));
             }
             Envelope::MemberRefused(asked, refusal) => {
-                self.kv.apply_nothing(at)?;
+                self.kv.apply_nothing(at);
                 if self.is_mine(asked)
                     && let Some(Waiter::Member(id, _)) = self.pending.take(asked.seq)
                 {
@@ -170,7 +170,7 @@ impl<E: Engine> Node<E> {
             return Ok(());
         }
         let current = self.raft.membership();
-        match members::changed(current, change, |id| self.raft.in_sync(id)) {
+        match members::changed(current, change, |id| self.in_sync(id)) {
             Ok(membership) => {
                 self.raft(now, consensus::Input::ChangeMembership { origin, membership }, out)
             }

@@ -2,9 +2,9 @@
 //!
 //! | byte | content |
 //! |---|---|
-//! | 1 | a command of the key-value machine: the rest is `kv`'s own encoding |
-//! | 2 | a request to change the membership, for whoever leads when it is applied |
-//! | 3 | the leader's refusal of such a request, for the node that asked |
+//! | below 0x80 | a command of the key-value machine: the byte is the version of `kv`'s encoding |
+//! | 0x81 | a request to change the membership, for whoever leads when it is applied |
+//! | 0x82 | the leader's refusal of such a request, for the node that asked |
 //!
 //! A request for a change cannot go straight into a membership entry, because only the leader knows the
 //! newest membership; sending it through the log lets any node take it, once, in order.
@@ -17,9 +17,9 @@ use crate::limits::{MAX_MEMBER_TEXT, MAX_MEMBER_URLS};
 use crate::wire::{Reader, put_text};
 use crate::{MemberChange, MemberRefusal};
 
-const KV: u8 = 1;
-const MEMBER_REQUEST: u8 = 2;
-const MEMBER_REFUSED: u8 = 3;
+const OWN: u8 = 0x80;
+const MEMBER_REQUEST: u8 = OWN | 1;
+const MEMBER_REFUSED: u8 = OWN | 2;
 
 /// The content of a command entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +34,9 @@ pub(crate) enum Envelope {
 
 /// Encodes a command of the key-value machine.
 pub(crate) fn encode_kv(keyspace: KeyspaceId, command: &Command) -> Bytes {
-    let mut buf = vec![KV];
-    quorate_kv::codec::encode_into(keyspace, command, &mut buf);
-    Bytes::from(buf)
+    let data = quorate_kv::codec::encode(keyspace, command);
+    assert!(data[0] < OWN, "the encoding's version stays clear of the node's own kinds");
+    data
 }
 
 /// Encodes a request to change the membership.
@@ -93,7 +93,7 @@ const REFUSALS: [MemberRefusal; 9] = [
 pub(crate) fn decode(data: &Bytes) -> Option<Envelope> {
     let mut reader = Reader::new(data);
     match reader.u8()? {
-        KV => Some(Envelope::Kv(data.slice(1..))),
+        kind if kind < OWN => Some(Envelope::Kv(data.clone())),
         MEMBER_REQUEST => decode_member_request(&mut reader).map(Envelope::MemberRequest),
         MEMBER_REFUSED => {
             let node = NodeId(reader.u64()?);

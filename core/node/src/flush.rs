@@ -51,12 +51,12 @@ impl<E: Engine> Node<E> {
             }
             ReadKind::Lease(keyspace, id) => Reply::Lease {
                 stamp,
-                lease: self.kv.lease(keyspace, id),
+                lease: self.kv.lease(keyspace, id).cloned(),
                 now_ms: self.raft.group_time(now).0,
                 view: self.kv.view(keyspace, snapshot.clone()),
             },
             ReadKind::Leases(keyspace) => {
-                Reply::Leases { stamp, leases: self.kv.leases(keyspace) }
+                Reply::Leases { stamp, leases: self.kv.leases(keyspace).cloned().collect() }
             }
             ReadKind::Members => {
                 Reply::Members { stamp, members: members::infos(&self.membership), changed: None }
@@ -118,7 +118,7 @@ impl<E: Engine> Node<E> {
             role,
             term: self.raft.term(),
             leader,
-            learner: self.raft.is_learner(),
+            learner: self.is_learner(),
             commit: self.raft.commit(),
             applied: self.applied.index,
             last: self.raft.last_index(),

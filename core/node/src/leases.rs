@@ -22,7 +22,7 @@ impl<E: Engine> Node<E> {
         keyspace: KeyspaceId,
         lease: LeaseId,
     ) -> Result<(), Failure> {
-        if self.raft.is_learner() {
+        if self.is_learner() {
             return Err(Failure::Learner);
         }
         let renewals = self.renewals.entry(keyspace).or_default();
@@ -65,7 +65,7 @@ impl<E: Engine> Node<E> {
                 self.propose_own(now, Waiter::Expiry(keyspace, id), keyspace, &command, out)?;
             }
         }
-        if self.kv.has_leases() && time.0 >= self.raft.last_time().0 + TIME_ENTRY_MS {
+        if (self.kv.lease_count() > 0) && time.0 >= self.raft.last_stamp().0 + TIME_ENTRY_MS {
             self.raft(now, consensus::Input::ProposeTime, out)?;
         }
         Ok(())
@@ -73,13 +73,13 @@ impl<E: Engine> Node<E> {
 
     /// When `keep_leases` has something to do again.
     pub(crate) fn next_lease_work(&self, now: Duration) -> Option<Duration> {
-        if !self.raft.is_leader() || !self.kv.has_leases() {
+        if !self.raft.is_leader() || !(self.kv.lease_count() > 0) {
             return None;
         }
         if !self.expiring.is_empty() {
             return Some(now + EXPIRY_RECHECK);
         }
-        let next_entry = self.raft.last_time().0 + TIME_ENTRY_MS;
+        let next_entry = self.raft.last_stamp().0 + TIME_ENTRY_MS;
         let at = self.kv.next_lease_deadline().map_or(next_entry, |at| at.min(next_entry));
         let wait = at.saturating_sub(self.raft.group_time(now).0);
         Some(now + Duration::from_millis(wait))

@@ -94,7 +94,7 @@ impl<E: Engine> Node<E> {
     /// # Errors
     /// `LogAndEngineApart` or any other `Halt`: the data must be refused.
     pub fn new(config: Config, mut recovered: Recovered, kv: Kv, engine: E) -> Result<Self, Halt> {
-        recovered.applied = kv.applied();
+        recovered.applied = LogIndex(kv.applied());
         check_contiguous(&recovered)?;
         let (applied, membership) = state_at_applied(&recovered);
         let raft = Raft::new(raft_config(&config), recovered)?;
@@ -215,6 +215,17 @@ impl<E: Engine> Node<E> {
         Stamp { revision: self.kv.revision(keyspace), term: self.raft.term() }
     }
 
+    /// Whether this node is a member that does not count.
+    pub(crate) fn is_learner(&self) -> bool {
+        self.raft.membership().get(self.config.id).is_some_and(|member| member.learner)
+    }
+
+    /// Whether a learner's log has caught up far enough to vote (etcd's 90 %).
+    pub(crate) fn in_sync(&self, learner: NodeId) -> bool {
+        let last = self.raft.last_index().0;
+        self.raft.match_index(learner).is_some_and(|matched| matched.0 >= last - last / 10)
+    }
+
     pub(crate) fn origin(&self, seq: u64) -> Origin {
         Origin { node: self.config.id, boot: self.config.boot, seq }
     }
@@ -229,7 +240,7 @@ impl<E: Engine> Node<E> {
         self.kv.invariants();
         self.pending.invariants();
         self.outbox.invariants();
-        assert_eq!(self.kv.applied(), self.applied.index, "state machine and node disagree");
+        assert_eq!(self.kv.applied(), self.applied.index.0, "state machine and node disagree");
         assert!(self.applied.index <= self.raft.commit(), "applied what is not committed");
         assert!(
             self.checkpoints.iter().map(|(start, _)| start.index).is_sorted(),

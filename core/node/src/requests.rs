@@ -131,7 +131,7 @@ impl<E: Engine> Node<E> {
         command: &Command,
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<Result<(), Failure>, Halt> {
-        if self.raft.is_learner() {
+        if self.is_learner() {
             return Ok(Err(Failure::Learner));
         }
         let usage = self.engine.usage();
@@ -143,7 +143,7 @@ impl<E: Engine> Node<E> {
         if !grows(command) {
             return Ok(Ok(()));
         }
-        if self.disk_full || self.kv.alarms().any(|alarm| alarm.kind == AlarmKind::NoSpace) {
+        if self.disk_full || self.kv.has_alarm(AlarmKind::NoSpace) {
             return Ok(Err(Refusal::NoSpace.into()));
         }
         let quota = self.config.quota_bytes;
@@ -174,7 +174,7 @@ impl<E: Engine> Node<E> {
         kind: ReadKind,
         linearizable: bool,
     ) -> Result<(), Failure> {
-        if linearizable && self.raft.is_learner() {
+        if linearizable && self.is_learner() {
             return Err(Failure::Learner);
         }
         if self.reads.len() >= MAX_WAITING_READS {
@@ -192,7 +192,7 @@ impl<E: Engine> Node<E> {
         change: &MemberChange,
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<Result<(), Failure>, Halt> {
-        if self.raft.is_learner() && !matches!(change, MemberChange::Publish { .. }) {
+        if self.is_learner() && !matches!(change, MemberChange::Publish { .. }) {
             return Ok(Err(Failure::Learner));
         }
         let data = envelope::encode_member_request(change);

@@ -141,8 +141,8 @@ impl GroupLog {
         ensure(start.index >= from.index && start.index <= last, || {
             format!("release up to {} of a log from {} to {last}", start.index, from.index)
         })?;
-        ensure(applied >= start.index, || {
-            format!("release up to {} but applied only {applied}", start.index)
+        ensure(applied >= start.index && applied <= last, || {
+            format!("release up to {} of a log that ends at {last}, applied {applied}", start.index)
         })?;
         self.set_start(start, membership, generation, applied)?;
         let first = start.index.next();

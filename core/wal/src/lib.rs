@@ -2,8 +2,23 @@
 
 mod codec;
 mod disk;
+mod execute;
+mod frame;
+mod group_log;
 pub mod limits;
 mod record;
+mod recovery;
+mod replay;
+mod survey;
+mod walk;
+mod writer;
 
 pub use disk::{Disk, DiskError, SegmentId};
+pub use execute::{drive, perform, persisted};
 pub use record::{Checkpoint, ClusterId, Generation, Identity, Opening, Predecessor, Record};
+pub use recovery::{Cut, Recovery, RecoveryError, create, recover};
+pub use replay::RecoveredGroup;
+pub use writer::{Config, Halt, Input, Output, Writer};
+
+/// The version of the format that this code writes, and the newest that it reads.
+pub const FORMAT_VERSION: u16 = frame::VERSION;

@@ -26,9 +26,6 @@ pub const INDEX_STRIDE: u64 = 64 << 10;
 /// Once a segment is filled to 1/SPARE_AT of its size, the next one is asked for.
 pub const SPARE_AT: u64 = 4;
 
-/// Segments that a log may consist of: with the defaults 256 GiB, far above what the node retains.
-pub const MAX_SEGMENTS: usize = 4096;
-
 /// Consensus groups that one log carries.
 pub const MAX_GROUPS: usize = 4096;
 

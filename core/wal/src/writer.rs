@@ -15,13 +15,15 @@
 mod group;
 mod segments;
 
+pub(crate) use group::Begin;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quorate_consensus::{GroupId, Seq};
 
-use crate::frame::Builder;
-use crate::group_log::GroupLog;
+use crate::frame::{Builder, framed_len};
+use crate::group_log::{GroupLog, Place};
 use crate::limits;
 use crate::record::{Identity, Predecessor, Record};
 use crate::SegmentId;
@@ -170,7 +172,7 @@ struct Flight {
     /// The last batch that it completes.
     completes: Option<Seq>,
     /// Where it stands: what is before is durable.
-    at: u64,
+    at: Place,
 }
 
 /// The writer.
@@ -179,19 +181,19 @@ pub struct Writer {
     identity: Identity,
     boot: u64,
     config: Config,
-    /// The segment being written.
-    segment: SegmentId,
-    /// Where its next sync group goes.
-    offset: u64,
-    /// End of the sync group that opened it: a segment with no more than that is not left again.
+    /// Where the log ends: the next sync group goes there. `None` before the first.
+    tail: Option<Predecessor>,
+    /// The next sync group opens a segment, whatever the space (a start, or no room for it).
+    must_open: bool,
+    /// End of the sync group that opened the current segment: one that holds no more is not left.
     opened_until: u64,
-    /// Number of the next sync group.
-    next_group: u64,
+    /// Above all segments that ever existed.
+    next_segment: SegmentId,
     /// Segments of the log, oldest first, the one being written last.
     chain: VecDeque<SegmentId>,
-    /// For a segment that is about to be opened: what it follows.
-    predecessor: Option<Predecessor>,
     spare: Spare,
+    /// `NoSpace` was said, `SpaceFound` not yet.
+    short_of_space: bool,
     /// `Delete`s that are not answered.
     deleting: usize,
     groups: BTreeMap<GroupId, GroupLog>,
@@ -237,19 +239,27 @@ impl Writer {
             Input::Retry => self.retry(out),
             Input::Failed { what } => return Err(Halt::Disk(what)),
         }
+        self.form_group(out)?;
         self.ask_for_spare(out);
-        self.form_group(out)
+        Ok(())
     }
 
     fn append(&mut self, seq: Seq, records: Vec<Record>) -> Result<(), Halt> {
         if seq < self.appended {
             return Err(Halt::Driver("a batch's number goes back"));
         }
+        if let Some(record) = records.iter().find(|r| framed_len(r) > limits::MAX_RECORD_BYTES) {
+            let what = format!("a record of {} bytes", framed_len(record));
+            return Err(Halt::Misplaced { group: record.group(), what });
+        }
         self.appended = seq;
-        self.pending_bytes += records.iter().map(crate::frame::framed_len).sum::<usize>();
-        let pending = records.into_iter().map(|r| Pending { record: Some(r), ends: None });
-        self.pending.extend(pending);
-        self.pending.push_back(Pending { record: None, ends: Some(seq) });
+        self.pending_bytes += records.iter().map(framed_len).sum::<usize>();
+        let before = self.pending.len();
+        self.pending.extend(records.into_iter().map(|r| Pending { record: Some(r), ends: None }));
+        if self.pending.len() == before {
+            self.pending.push_back(Pending { record: None, ends: None });
+        }
+        self.pending.back_mut().expect("one was pushed").ends = Some(seq);
         Ok(())
     }
 
@@ -310,17 +320,22 @@ impl Writer {
 
     /// Runs every check that must hold between steps.
     pub fn invariants(&self) {
-        assert_eq!(self.offset % limits::ALIGNMENT, 0, "sync groups are aligned");
-        assert!(self.opened_until <= self.offset, "a segment begins with its opening");
-        assert_eq!(self.chain.back(), Some(&self.segment), "the chain ends in the current segment");
+        let end = self.tail.map_or(0, |tail| tail.end);
+        assert_eq!(end % limits::ALIGNMENT, 0, "sync groups are aligned");
+        if !self.must_open {
+            assert!(self.opened_until <= end, "a segment begins with its opening");
+            let current = self.tail.map(|tail| tail.segment);
+            assert_eq!(self.chain.back().copied(), current, "the chain ends in the current segment");
+        }
         assert!(self.chain.iter().is_sorted(), "segments ascend");
         assert!(self.persisted <= self.appended, "only what was appended is durable");
         let waiting = self.pending.iter().filter_map(|p| p.record.as_ref());
-        let bytes = waiting.map(crate::frame::framed_len).sum::<usize>();
+        let bytes = waiting.map(framed_len).sum::<usize>();
         assert_eq!(bytes, self.pending_bytes, "the bytes that wait are counted");
         for log in self.groups.values() {
             log.invariants();
-            assert!(log.oldest_segment() >= self.chain.front().copied().filter(|_| log.oldest_segment().is_some()));
+            let oldest = log.oldest_segment();
+            assert!(oldest.is_none_or(|s| self.chain.contains(&s)), "live entries are on disk");
         }
     }
 }

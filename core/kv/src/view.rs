@@ -1,0 +1,92 @@
+//! A keyspace as it stood after one entry: what every read that is not part of an entry goes through.
+//!
+//! A view is a snapshot of the engine and the three numbers that went with it (contract 10). It can be
+//! read on any thread for as long as the snapshot lives: compaction that happens meanwhile is not seen,
+//! and `compact_revision` here is the one that held when the view was taken.
+
+use bytes::Bytes;
+use quorate_engine::{Direction, EngineError, Read};
+
+use crate::error::ReadError;
+use crate::layout;
+use crate::machine::{Path, branch, next};
+use crate::read::{Keys, resolve};
+use crate::types::{
+    KeyspaceId, LeaseId, Op, OpResult, RangeRequest, RangeResult, Revision, TxnRequest, TxnResult,
+};
+
+mod hash;
+mod history;
+
+pub use hash::KvHash;
+pub use history::History;
+
+/// A keyspace at one moment. See the module.
+#[derive(Clone, Debug)]
+pub struct View<S> {
+    /// The engine as it stood; or the engine itself, as long as nothing is written.
+    pub snapshot: S,
+    /// Which keyspace.
+    pub keyspace: KeyspaceId,
+    /// Its revision.
+    pub revision: Revision,
+    /// The oldest readable revision; -1: never compacted.
+    pub compact_revision: Revision,
+    /// The last entry that the view contains.
+    pub applied: u64,
+}
+
+impl<S: Read> View<S> {
+    /// Reads a range. Costs a walk over all keys of the range, whatever the limit (see `read`).
+    ///
+    /// # Errors
+    /// `Compacted` or `FutureRevision` refused; or the engine failed.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResult, ReadError> {
+        let at = self.resolve(request.revision)?;
+        Ok(self.keys().range(request, at, self.revision)?)
+    }
+
+    /// Carries out a transaction for which `check::is_read_only` holds.
+    ///
+    /// # Errors
+    /// `Compacted` or `FutureRevision` for any range on its path, or the engine failed.
+    ///
+    /// # Panics
+    /// When there is a put or a delete on its path.
+    pub fn txn_read_only(&self, txn: &TxnRequest) -> Result<TxnResult, ReadError> {
+        let path = Path::decide(txn, &self.keys())?;
+        self.read_path(txn, &path)
+    }
+
+    fn read_path(&self, txn: &TxnRequest, path: &Path) -> Result<TxnResult, ReadError> {
+        let mut responses = Vec::new();
+        let mut nested = path.nested.iter();
+        for op in branch(txn, path.succeeded) {
+            responses.push(match op {
+                Op::Range(range) => OpResult::Range(self.range(range)?),
+                Op::Txn(txn) => OpResult::Txn(self.read_path(txn, next(&mut nested))?),
+                Op::Put(_) | Op::Delete(_) => panic!("a write was sent to a view"),
+            });
+        }
+        Ok(TxnResult { revision: self.revision, succeeded: path.succeeded, responses })
+    }
+
+    /// Keys attached to a lease, in order; none if there is no such lease.
+    ///
+    /// # Errors
+    /// The engine failed.
+    pub fn lease_keys(&self, lease: LeaseId) -> Result<Vec<Bytes>, EngineError> {
+        let bounds = layout::attachments(self.keyspace, lease);
+        let scan = self.snapshot.scan(layout::borrow(&bounds), Direction::Forward);
+        scan.map(|pair| layout::attached_key(&pair?.0)).collect()
+    }
+
+    fn keys(&self) -> Keys<'_, S> {
+        Keys { read: &self.snapshot, keyspace: self.keyspace }
+    }
+
+    /// What revision a request speaks of, if it can be read; `None`: the latest.
+    fn resolve(&self, asked: i64) -> Result<Option<Revision>, ReadError> {
+        Ok(resolve(asked, self.revision, self.compact_revision)?)
+    }
+}

@@ -1,0 +1,22 @@
+//! Bounds of the disk engine. Those that its owner must know are in `quorate_engine`.
+
+/// Runs in level 0 at which the engine thread compacts before it flushes more: then sealed tables pile
+/// up, and at their bound the node refuses proposals. (The table layer itself never stalls writers.)
+pub(crate) const MAX_L0_RUNS: usize = 12;
+
+/// Runs in level 0 at which they are merged into level 1.
+pub(crate) const L0_RUNS_TO_MERGE: u8 = 4;
+
+/// Size of a table file that a compaction writes, in bytes. It is also the step of a compaction, which
+/// nothing interrupts, so it bounds how long a sealed table may have to wait.
+pub(crate) const TABLE_FILE_BYTES: u64 = 32 << 20;
+
+/// Open table files.
+pub(crate) const OPEN_FILES: usize = 256;
+
+/// Values up to this length are copied out of the block cache, in bytes. A longer one shares its block: the
+/// copy would cost more than what the rest of the block wastes while the value is held.
+pub(crate) const COPIED_VALUE_BYTES: usize = 2 << 10;
+
+/// Most bytes of a manifest that are read for its check.
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 64 << 20;

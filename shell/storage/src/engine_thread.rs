@@ -1,0 +1,197 @@
+//! The low-priority thread of an engine: checkpoints first, then compaction.
+//!
+//! One table is flushed at a time, oldest first, so each checkpoint is exactly the state at one seal. The
+//! applied index is reported after the version of the tree that contains the table has been fsynced and
+//! renamed into place, and never before. An error is reported once and ends the thread: no retry, since
+//! what a failed fsync left behind is unknown.
+//!
+//! Level 0 is bounded: past `MAX_L0_RUNS` runs, compaction goes before flushes; then sealed tables pile up
+//! and at their bound the node refuses proposals.
+//!
+//! Left out: interrupting a compaction. Stopping waits for the step under way, seconds at worst.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use lsm_tree::AbstractTree;
+use lsm_tree::compaction::Leveled;
+use quorate_engine::EngineError;
+
+use crate::engine::{
+    DiskEngine, L0_RUNS_TO_MERGE, MAX_L0_RUNS, Sealed, Shared, TABLE_FILE_BYTES, Work, failure,
+};
+
+/// Below the other threads, but not starved.
+const NICE: i32 = 10;
+
+/// What the thread tells the node.
+#[derive(Debug)]
+pub enum EngineEvent {
+    /// The state as of this applied index is on disk, whatever happens.
+    Durable {
+        /// As it was given to `seal`.
+        applied: u64,
+    },
+    /// Flushing or compacting failed; the node must halt. Nothing follows.
+    Failed(EngineError),
+}
+
+/// The running thread. Dropping it stops and joins it.
+pub struct EngineThread {
+    shared: Arc<Shared>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl EngineThread {
+    /// Starts the thread of `engine`, which has none yet. `notify` is called on the thread; it must not
+    /// block for long, since flushes wait for it.
+    ///
+    /// # Errors
+    /// `Io` if the system has no thread to give.
+    pub fn start(
+        engine: &DiskEngine,
+        notify: impl Fn(EngineEvent) + Send + 'static,
+    ) -> Result<Self, EngineError> {
+        let shared = Arc::clone(engine.shared());
+        let worker = Worker { shared: Arc::clone(&shared), strategy: strategy() };
+        let handle = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || worker.run(notify))
+            .map_err(|error| EngineError::Io(format!("starting the engine thread: {error}")))?;
+        Ok(Self { shared, handle: Some(handle) })
+    }
+
+    /// Stops after the step under way. Tables that are sealed and not flushed stay in the log alone.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.shared.stop();
+        if let Some(handle) = self.handle.take() {
+            // A panic was caught inside and reported, so there is nothing in the result.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for EngineThread {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+fn strategy() -> Arc<Leveled> {
+    let strategy = Leveled::default()
+        .with_l0_threshold(L0_RUNS_TO_MERGE)
+        .with_table_target_size(TABLE_FILE_BYTES);
+    Arc::new(strategy)
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    strategy: Arc<Leveled>,
+}
+
+impl Worker {
+    fn run(&self, notify: impl Fn(EngineEvent)) {
+        // On Linux a nice value belongs to a thread. Without it the engine is only less polite.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "engine thread keeps its priority");
+        }
+        // The table layer asserts some of what it reads from disk; that must not die silently.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.work(&notify)))
+            .unwrap_or_else(|_| Err(EngineError::Corrupt("the engine thread panicked".into())));
+        if let Err(error) = outcome {
+            tracing::error!(%error, "engine failed");
+            notify(EngineEvent::Failed(error));
+        }
+    }
+
+    fn work(&self, notify: &impl Fn(EngineEvent)) -> Result<(), EngineError> {
+        let mut compact = true;
+        loop {
+            let full = self.shared.figures.l0_runs.load(Ordering::Relaxed) >= MAX_L0_RUNS;
+            match self.shared.next_work(compact, full) {
+                Work::Stop => return Ok(()),
+                Work::Compact => compact = self.compact()?,
+                Work::Flush(sealed) => {
+                    self.flush(&sealed)?;
+                    notify(EngineEvent::Durable { applied: sealed.applied });
+                    compact = true;
+                }
+            }
+        }
+    }
+
+    /// Writes one table out; returns when the checkpoint is durable.
+    fn flush(&self, sealed: &Sealed) -> Result<(), EngineError> {
+        let begin = Instant::now();
+        let tree = &self.shared.tree;
+        // Of each key the newest item: versions of the tree that are installed now are read only at
+        // boundaries that see it (chapter of `engine.rs`).
+        let mut last = None;
+        let newest = sealed.table.iter().filter(|item| {
+            let first = last.as_ref() != Some(&item.key.user_key);
+            if first {
+                last = Some(item.key.user_key.clone());
+            }
+            first
+        });
+        let before = tree.current_version().id();
+        let lock = tree.get_flush_lock();
+        let written = tree.flush_to_tables(newest.map(Ok)).map_err(failure)?;
+        let Some((tables, blobs)) = written else {
+            return Err(EngineError::Corrupt("a sealed table turned out to be empty".into()));
+        };
+        let watermark = self.shared.boundary.watermark();
+        tree.register_tables(&tables, blobs.as_deref(), None, &[sealed.table.id()], watermark)
+            .map_err(failure)?;
+        drop(lock);
+        // It says nothing when it does not know the table; then nothing would be durable.
+        assert!(tree.current_version().id() > before, "the flushed table was not registered");
+        self.shared.install(1);
+        self.shared.pop_sealed(sealed.applied);
+        self.shared.figures.flushes.fetch_add(1, Ordering::Relaxed);
+        self.shared.figures.flush_ns.fetch_add(nanos(begin.elapsed()), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// One step of compaction; whether it changed anything, so that another may follow.
+    fn compact(&self) -> Result<bool, EngineError> {
+        let begin = Instant::now();
+        let tree = &self.shared.tree;
+        let before = tree.current_version().id();
+        let watermark = self.shared.boundary.watermark();
+        tree.compact(Arc::<Leveled>::clone(&self.strategy), watermark).map_err(failure)?;
+        if tree.current_version().id() == before {
+            return Ok(false);
+        }
+        self.shared.install(0);
+        self.shared.figures.compactions.fetch_add(1, Ordering::Relaxed);
+        self.shared.figures.compaction_ns.fetch_add(nanos(begin.elapsed()), Ordering::Relaxed);
+        Ok(true)
+    }
+}
+
+/// Flushes and compacts on the calling thread until there is nothing to do: for tests, which want to say
+/// when it happens. Returns what would have been reported.
+#[cfg(test)]
+pub(crate) fn settle(engine: &DiskEngine) -> Result<Vec<u64>, EngineError> {
+    let worker = Worker { shared: Arc::clone(engine.shared()), strategy: strategy() };
+    let mut durable = Vec::new();
+    while worker.shared.sealed_tables() > 0 {
+        let Work::Flush(sealed) = worker.shared.next_work(false, false) else { break };
+        worker.flush(&sealed)?;
+        durable.push(sealed.applied);
+    }
+    while worker.compact()? {}
+    Ok(durable)
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
