@@ -1,2 +1,48 @@
-//! (placeholder: being written)
-fn main() {}
+//! Load generators and side-by-side comparisons.
+
+#![allow(unreachable_pub)]
+
+mod closed;
+mod handoff;
+mod keys;
+mod limits;
+mod proc;
+mod rows;
+mod sample;
+mod servers;
+mod spike_threads;
+mod wire;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures Quorate beside its peers.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The spike of docs/decisions/0001-threads.md.
+    Spike(spike_threads::matrix::Options),
+    /// One server of the spike; runs until it is killed.
+    SpikeServer(spike_threads::server::Options),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::SpikeServer(options) => spike_threads::server::run(&options),
+        Command::Spike(options) => block_on(spike_threads::matrix::run(&options)),
+    }
+}
+
+/// The generator is one thread, so that a server has a core for itself.
+fn block_on<F: Future<Output = Result<()>>>(future: F) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+}

@@ -92,12 +92,12 @@ async fn serve_raw(tcp: TcpStream, door: Door) -> Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
         let door = door.clone();
         async move {
-            let body = request.into_body().collect().await?.to_bytes();
-            let put = decode(body).map_err(std::io::Error::other)?;
+            let body = request.into_body().collect().await.map_err(std::io::Error::other)?;
+            let put = decode(body.to_bytes()).map_err(std::io::Error::other)?;
             let body = Unary { data: Some(encode(&door.put(put).await)), trailers: true };
             let mut response = Response::new(body);
             response.headers_mut().insert("content-type", GRPC);
-            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(response)
+            Ok::<_, std::io::Error>(response)
         }
     });
     Ok(http2().serve_connection(TokioIo::new(tcp), service).await?)

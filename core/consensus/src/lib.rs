@@ -1,7 +1,8 @@
 //! A replicated log as a value.
 
-pub mod limits;
 mod api;
+pub mod codec;
+pub mod limits;
 mod message;
 pub mod quorum;
 mod raft;

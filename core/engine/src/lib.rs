@@ -68,7 +68,8 @@ pub trait Engine: Read {
     /// A consistent view of everything written so far; cheap, and readable from other threads.
     type Snapshot: Read + Clone + Send + Sync + 'static;
 
-    /// Inserts or overwrites. Visible to `self` at once, to snapshots taken after `publish`.
+    /// Inserts or overwrites. Visible to `self` at once, to snapshots taken after `publish`. Keys have 1
+    /// to [`MAX_KEY_BYTES`] bytes; another length is a bug of the caller, and panics.
     ///
     /// # Errors
     /// Any error is final (see [`EngineError`]).

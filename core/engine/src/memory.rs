@@ -96,6 +96,11 @@ impl MemEngine {
     }
 }
 
+fn check_key(key: &[u8]) {
+    let fits = !key.is_empty() && key.len() <= MAX_KEY_BYTES;
+    assert!(fits, "a key of {} bytes reached the engine", key.len());
+}
+
 fn pair_bytes(key: &[u8], value: &[u8]) -> u64 {
     (key.len() + value.len()) as u64 + ENTRY_OVERHEAD
 }
@@ -132,7 +137,7 @@ impl Engine for MemEngine {
     type Snapshot = MemSnapshot;
 
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
-        assert!(key.len() <= MAX_KEY_BYTES, "a key of {} bytes reached the engine", key.len());
+        check_key(key);
         let bytes = pair_bytes(key, value);
         let old = self.live.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
         self.live_bytes += bytes;
@@ -143,7 +148,7 @@ impl Engine for MemEngine {
     }
 
     fn remove(&mut self, key: &[u8]) -> Result<(), EngineError> {
-        assert!(key.len() <= MAX_KEY_BYTES, "a key of {} bytes reached the engine", key.len());
+        check_key(key);
         let old = self.live.remove(key);
         self.live_bytes -= old.map_or(0, |old| pair_bytes(key, &old));
         self.active_bytes += pair_bytes(key, &[]);

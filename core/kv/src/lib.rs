@@ -5,6 +5,7 @@
 pub mod check;
 pub mod codec;
 mod error;
+pub mod hub;
 mod layout;
 mod lease;
 pub mod limits;

@@ -38,21 +38,27 @@ impl Default for TxnLimits {
 /// Bounds of one watch hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HubLimits {
-    /// Bytes of recent events kept, per hub. A watcher that is not behind by more reads no history.
+    /// Bytes of recent events kept, per keyspace. A watcher that is not further behind reads no
+    /// history.
     pub ring_bytes: usize,
-    /// Bytes handed to one stream's connection and not yet drained; then the stream gets no more.
+    /// Bytes handed to one stream's connection and not yet drained, above which it gets no more.
     pub stream_bytes: usize,
-    /// Bytes of events gathered into one response; a single revision may exceed it, since it is
-    /// never split unless the watcher asked for fragments.
+    /// Bytes of events gathered into one response. A single revision may exceed it, since it is never
+    /// split unless the watcher asked for fragments. Clients commonly take 4 MiB.
     pub response_bytes: usize,
+    /// The same for a watcher that takes fragments.
+    pub fragmented_bytes: usize,
     /// Bytes of events in one fragment: etcd's largest request and its allowance for gRPC.
     pub fragment_bytes: usize,
-    /// Bytes asked for in one read of history.
-    pub history_bytes: usize,
+    /// Reads of history under way at a time.
+    pub history_reads: usize,
     /// Watchers of one stream.
     pub watchers_per_stream: usize,
-    /// Streams of one hub.
-    pub streams: usize,
+    /// Turns that watchers which are behind get in one step. A turn looks at no more than
+    /// `ring_batches` revisions.
+    pub turns: usize,
+    /// Revisions of the ring that one turn looks at.
+    pub ring_batches: usize,
 }
 
 impl Default for HubLimits {
@@ -61,10 +67,12 @@ impl Default for HubLimits {
             ring_bytes: 64 << 20,
             stream_bytes: 4 << 20,
             response_bytes: 1 << 20,
+            fragmented_bytes: 8 << 20,
             fragment_bytes: 2 << 20,
-            history_bytes: 1 << 20,
+            history_reads: 16,
             watchers_per_stream: 100_000,
-            streams: 100_000,
+            turns: 64,
+            ring_batches: 4096,
         }
     }
 }

@@ -78,7 +78,7 @@ impl<'a, R: Read> Keys<'a, R> {
         &'b self,
         range: &KeyRange,
         direction: Direction,
-    ) -> Box<dyn Iterator<Item = Found<(Bytes, Version)>> + use<'b, R>> {
+    ) -> Box<dyn Iterator<Item = Found<(Bytes, Version)>> + 'b> {
         if range.is_single() {
             let head = self.head(&range.key).transpose();
             let key = range.key.clone();

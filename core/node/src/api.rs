@@ -63,6 +63,23 @@ pub enum Input {
         /// Consecutive entries.
         entries: Vec<Entry>,
     },
+    /// A snapshot from a peer lies, complete and synced, in the engine directory `generation`.
+    /// Answered by `Output::Install` or `Output::DropSnapshot`.
+    SnapshotOffered {
+        /// Last position that it contains, with term and time.
+        start: LogStart,
+        /// The membership as of `start`.
+        membership: Membership,
+        /// The directory.
+        generation: u64,
+    },
+    /// How the sending of a snapshot ended.
+    SnapshotSent {
+        /// The peer.
+        to: NodeId,
+        /// Up to where it stands now; `None`: it failed.
+        installed: Option<LogIndex>,
+    },
     /// The disk's free space fell below the watermark, or rose above it again.
     DiskSpace {
         /// Whether writes must be refused.
@@ -426,12 +443,45 @@ pub enum Output<S: quorate_engine::Read> {
         /// Bound on the answer, at least one entry.
         max_bytes: usize,
     },
-    /// This peer needs entries that the log no longer has: send it a snapshot of the state.
+    /// This peer needs entries that the log no longer has: send it this view, all of it; answered by
+    /// `Input::SnapshotSent`.
     SendSnapshot {
         /// The peer.
         to: NodeId,
         /// Of which group.
         group: GroupId,
+        /// Last position that the view contains, with term and time.
+        start: LogStart,
+        /// The membership as of `start`.
+        membership: Membership,
+        /// The view: every pair of the engine.
+        snapshot: S,
+    },
+    /// Write the `Installed` record, in order with every `Persist`; when it is durable, open the
+    /// engine directory and call `Node::install`; then the old directory may go.
+    Install {
+        /// Of which group.
+        group: GroupId,
+        /// The new start of the log.
+        start: LogStart,
+        /// The membership as of `start`.
+        membership: Membership,
+        /// The engine directory.
+        generation: u64,
+    },
+    /// The offered snapshot is not wanted: delete it.
+    DropSnapshot {
+        /// Its directory.
+        generation: u64,
+    },
+    /// The state jumped to this revision without events, for the watch hubs.
+    Jumped {
+        /// In which keyspace.
+        keyspace: KeyspaceId,
+        /// The revision.
+        revision: Revision,
+        /// The oldest readable revision.
+        compact_revision: Revision,
     },
     /// Members changed: the transport connects and disconnects accordingly.
     Members(Vec<MemberInfo>),

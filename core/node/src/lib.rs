@@ -26,6 +26,7 @@ mod apply;
 mod autocompact;
 mod envelope;
 mod flush;
+mod install;
 mod leases;
 pub mod limits;
 mod members;
@@ -42,3 +43,6 @@ mod wire;
 pub use api::*;
 pub use members::{infos, initial_membership, to_info, to_member};
 pub use node::{Halt, Node};
+
+#[cfg(test)]
+mod tests;

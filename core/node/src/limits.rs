@@ -41,6 +41,3 @@ pub const AUTO_COMPACTION_CHECK: Duration = Duration::from_secs(300);
 
 /// Longest interval between two time-based automatic compactions.
 pub const AUTO_COMPACTION_MAX_INTERVAL: Duration = Duration::from_secs(3_600);
-
-/// Longest time to live that a lease may ask for, in seconds (etcd's).
-pub const MAX_LEASE_TTL_S: i64 = 9_000_000_000;

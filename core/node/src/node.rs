@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use quorate_consensus::{
-    self as consensus, LogStart, Membership, NodeId, Origin, Payload, Raft, Recovered, Role, Seq,
+    self as consensus, LogIndex, LogStart, Membership, NodeId, Origin, Payload, Raft, Recovered, Role, Seq,
     Term,
 };
 use quorate_engine::{Engine, EngineError};
 use quorate_kv::{KeyspaceId, Kv, LeaseId};
 
 use crate::autocompact::AutoCompactor;
+use crate::install::Installing;
 use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::reads::{Reads, Transfer};
@@ -61,7 +62,6 @@ pub(crate) struct Renewals {
 }
 
 /// A whole server, without its sockets, files, clock and threads.
-#[derive(Debug)]
 pub struct Node<E: Engine> {
     pub(crate) config: Config,
     pub(crate) raft: Raft,
@@ -77,6 +77,7 @@ pub struct Node<E: Engine> {
     /// The last applied entry, and the membership as of it.
     pub(crate) applied: LogStart,
     pub(crate) membership: Membership,
+    pub(crate) installing: Option<Installing>,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) autocompact: AutoCompactor,
     pub(crate) next_compaction: Option<Duration>,
@@ -108,6 +109,7 @@ impl<E: Engine> Node<E> {
             expiring: BTreeSet::new(),
             checkpoints: VecDeque::new(),
             next_compaction: Some(Duration::ZERO),
+            installing: None,
             transfer: None,
             alarm_proposed: false,
             disk_full: false,
@@ -149,6 +151,9 @@ impl<E: Engine> Node<E> {
         input: Input,
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<(), Halt> {
+        if self.installing.is_some() {
+            return self.while_installing(now, input, out);
+        }
         match input {
             Input::Request { id, request } => self.request(now, id, request, out),
             Input::Persisted { seq } => self.persisted(now, seq, out),
@@ -163,6 +168,11 @@ impl<E: Engine> Node<E> {
             Input::LogRead { to, entries } => {
                 self.raft(now, consensus::Input::LogRead { to, entries }, out)
             }
+            Input::SnapshotOffered { start, membership, generation } => {
+                self.snapshot_offered(start, membership, generation, out);
+                Ok(())
+            }
+            Input::SnapshotSent { to, installed } => self.snapshot_sent(now, to, installed, out),
             Input::DiskSpace { full } => {
                 self.disk_full = full;
                 Ok(())
@@ -175,7 +185,7 @@ impl<E: Engine> Node<E> {
         }
     }
 
-    fn persisted(
+    pub(crate) fn persisted(
         &mut self,
         now: Duration,
         seq: Seq,
@@ -272,11 +282,8 @@ fn state_at_applied(recovered: &Recovered) -> (LogStart, Membership) {
 
 fn raft_config(config: &Config) -> consensus::Config {
     consensus::Config {
-        id: config.id,
-        group: config.group,
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,
-        seed: config.seed,
-        ..consensus::Config::default()
+        ..consensus::Config::new(config.id, config.group, config.seed)
     }
 }

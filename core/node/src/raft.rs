@@ -57,9 +57,7 @@ impl<E: Engine> Node<E> {
             consensus::Output::ReadLog { to, from, until, max_bytes } => {
                 out.push(Output::ReadLog { to, group, from, until, max_bytes });
             }
-            consensus::Output::SendSnapshot { to } => {
-                out.push(Output::SendSnapshot { to, group });
-            }
+            consensus::Output::SendSnapshot { to } => return self.send_snapshot(to, out),
         }
         Ok(())
     }

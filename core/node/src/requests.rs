@@ -7,10 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_consensus::{self as consensus, NodeId};
 use quorate_engine::Engine;
-use quorate_kv::{Alarm, AlarmKind, Command, KeyspaceId, LeaseId, Op, Refusal, check};
+use quorate_kv::limits::TxnLimits;
+use quorate_kv::{Alarm, AlarmKind, Command, KeyspaceId, Op, Refusal, check};
 
 use crate::envelope;
-use crate::limits::{MAX_LEASE_TTL_S, MAX_PENDING, MAX_SEALED_TABLES, MAX_WAITING_READS};
+use crate::limits::{MAX_PENDING, MAX_SEALED_TABLES, MAX_WAITING_READS};
 use crate::node::{Halt, Node};
 use crate::pending::Waiter;
 use crate::reads::{Read, ReadKind, Transfer};
@@ -70,7 +71,7 @@ impl<E: Engine> Node<E> {
     ) -> Result<Result<(), Failure>, Halt> {
         let command = match self.prepare(keyspace, command) {
             Ok(command) => command,
-            Err(failure) => return Ok(Err(failure)),
+            Err(refusal) => return Ok(Err(refusal.into())),
         };
         if let Err(failure) = self.admit(now, &command, out)? {
             return Ok(Err(failure));
@@ -97,31 +98,13 @@ impl<E: Engine> Node<E> {
     }
 
     /// Settles what the entry must carry, and refuses what can be refused without the log.
-    fn prepare(&mut self, keyspace: KeyspaceId, command: Command) -> Result<Command, Failure> {
-        match &command {
-            Command::Put(put) => check::check_put(put)?,
-            Command::Delete(delete) => check::check_delete(delete)?,
-            Command::Txn(txn) => check::check_txn(txn, self.config.max_txn_ops)?,
-            Command::LeaseGrant { id, ttl_s } => {
-                return self.prepare_grant(keyspace, *id, *ttl_s);
-            }
-            _ => {}
+    fn prepare(&mut self, keyspace: KeyspaceId, mut command: Command) -> Result<Command, Refusal> {
+        if let Command::LeaseGrant { id, ttl_s } = &mut command {
+            *id = id.some().unwrap_or_else(|| self.free_lease_id(keyspace));
+            *ttl_s = (*ttl_s).max(self.shortest_lease_s());
         }
+        check::check_command(&command, &TxnLimits { max_ops: self.config.max_txn_ops })?;
         Ok(command)
-    }
-
-    fn prepare_grant(
-        &mut self,
-        keyspace: KeyspaceId,
-        id: LeaseId,
-        ttl_s: i64,
-    ) -> Result<Command, Failure> {
-        if ttl_s > MAX_LEASE_TTL_S {
-            return Err(Refusal::LeaseTtlTooLarge.into());
-        }
-        let id = id.some().unwrap_or_else(|| self.free_lease_id(keyspace));
-        let ttl_s = ttl_s.max(self.shortest_lease_s());
-        Ok(Command::LeaseGrant { id, ttl_s })
     }
 
     /// Whether there is room for the command: in the tables, in the log, on the disk, in the quota.

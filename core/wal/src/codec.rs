@@ -7,9 +7,9 @@ use quorate_consensus::{
     Payload, Term,
 };
 
+use crate::SegmentId;
 use crate::limits::{MAX_GROUPS, MAX_MEMBERS};
 use crate::record::{Checkpoint, Generation, Opening, Predecessor, Record};
-use crate::SegmentId;
 
 /// Kinds of records; the numbers are the format.
 pub(crate) mod kind {

@@ -65,12 +65,8 @@ pub trait Disk {
     ///
     /// # Errors
     /// `NotFound` or `Io`.
-    fn read_at(
-        &self,
-        segment: SegmentId,
-        offset: u64,
-        into: &mut [u8],
-    ) -> Result<usize, DiskError>;
+    fn read_at(&self, segment: SegmentId, offset: u64, into: &mut [u8])
+    -> Result<usize, DiskError>;
 
     /// Creates the segment with `bytes` zero bytes for which the space is reserved, replacing one
     /// that exists, and returns once its content is durable (its name is after `sync_dir`).

@@ -7,10 +7,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_consensus::{GroupId, NodeId};
 
+use crate::SegmentId;
 use crate::codec::{self, Stored, Undecodable};
 use crate::limits::{ALIGNMENT, MAX_GROUP_BYTES};
 use crate::record::{Checkpoint, ClusterId, Identity, Opening, Record};
-use crate::SegmentId;
 
 /// Length of a group's header, in bytes; the same in every version of the format.
 pub(crate) const HEADER_LEN: usize = 64;

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 
 use quorate_consensus::{Entry, HardState, LogIndex, LogStart, Membership};
 
-use crate::record::{Checkpoint, Generation, Record};
 use crate::SegmentId;
+use crate::record::{Checkpoint, Generation, Record};
 
 /// A place in the log: of a record, or of a sync group (then `record` is 0).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,9 +81,10 @@ impl GroupLog {
         ensure(hard_state.term >= known.term, || {
             format!("term goes back from {} to {}", known.term, hard_state.term)
         })?;
-        ensure(hard_state.term > known.term || known.vote.is_none_or(|v| hard_state.vote == Some(v)), || {
-            format!("another vote in term {}", known.term)
-        })?;
+        ensure(
+            hard_state.term > known.term || known.vote.is_none_or(|v| hard_state.vote == Some(v)),
+            || format!("another vote in term {}", known.term),
+        )?;
         ensure(hard_state.commit <= last, || {
             format!("commit {} of a log that ends at {last}", hard_state.commit)
         })?;
@@ -100,7 +101,9 @@ impl GroupLog {
         let cuts = index <= last;
         if cuts {
             let commit = self.checkpoint.hard_state.commit;
-            ensure(index > commit, || format!("entry {index} replaces one, but {commit} is committed"))?;
+            ensure(index > commit, || {
+                format!("entry {index} replaces one, but {commit} is committed")
+            })?;
             self.cut(index);
         } else {
             let Checkpoint { last_term, last_time, .. } = self.checkpoint;

@@ -5,7 +5,9 @@ mod disk;
 mod execute;
 mod frame;
 mod group_log;
+mod inspect;
 pub mod limits;
+mod read;
 mod record;
 mod recovery;
 mod replay;
@@ -15,6 +17,8 @@ mod writer;
 
 pub use disk::{Disk, DiskError, SegmentId};
 pub use execute::{drive, perform, persisted};
+pub use inspect::{GroupReport, Inspection, SegmentReport, inspect};
+pub use read::{ReadError, ReadPlan, read_entries};
 pub use record::{Checkpoint, ClusterId, Generation, Identity, Opening, Predecessor, Record};
 pub use recovery::{Cut, Recovery, RecoveryError, create, recover};
 pub use replay::RecoveredGroup;

@@ -34,3 +34,7 @@ pub const MAX_MEMBERS: usize = 65_535;
 
 /// Bytes that recovery reads at a time.
 pub const READ_AHEAD: usize = 1 << 20;
+
+/// Spans that one plan for reading entries back covers: at least 16 MiB of the log, with the
+/// default stride.
+pub const MAX_READ_SPANS: usize = 256;

@@ -44,7 +44,10 @@ pub enum RecoveryError {
         expected: u64,
     },
     /// Written by a newer version of this program.
-    #[error("{segment} has log format {version}, this program reads up to {}: start the newer program", crate::FORMAT_VERSION)]
+    #[error(
+        "{segment} has log format {version}, this program reads up to {}: start the newer program",
+        crate::FORMAT_VERSION
+    )]
     NewerFormat {
         /// Where.
         segment: SegmentId,
@@ -52,7 +55,9 @@ pub enum RecoveryError {
         version: u16,
     },
     /// A record of a kind that only a newer version knows.
-    #[error("{segment} has a record of unknown kind {kind} at offset {offset}: start the newer program that wrote it")]
+    #[error(
+        "{segment} has a record of unknown kind {kind} at offset {offset}: start the newer program that wrote it"
+    )]
     UnknownRecord {
         /// Where.
         segment: SegmentId,
@@ -63,7 +68,9 @@ pub enum RecoveryError {
     },
     /// Stored bytes are not what was written, and it is not the torn end of the log. Guessing on
     /// could lose or fork acknowledged data.
-    #[error("{segment} is corrupt at offset {offset}: {what}; nothing was changed: remove this member from the cluster and add it again as a new one, or restore a backup")]
+    #[error(
+        "{segment} is corrupt at offset {offset}: {what}; nothing was changed: remove this member from the cluster and add it again as a new one, or restore a backup"
+    )]
     Corrupt {
         /// The file.
         segment: SegmentId,

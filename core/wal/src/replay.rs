@@ -64,8 +64,9 @@ impl GroupReplay {
     }
 
     fn finish(self) -> RecoveredGroup {
-        let Checkpoint { mut hard_state, start, membership, generation, applied, last_term, .. } =
-            self.log.checkpoint;
+        let Checkpoint {
+            mut hard_state, start, membership, generation, applied, last_term, ..
+        } = self.log.checkpoint;
         hard_state.commit = hard_state.commit.max(start.index);
         if last_term > hard_state.term {
             hard_state.term = last_term;

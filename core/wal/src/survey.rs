@@ -32,7 +32,6 @@ pub(crate) struct Survey {
     pub(crate) groups: BTreeMap<GroupId, RecoveredGroup>,
     pub(crate) segments: usize,
     pub(crate) sync_groups: u64,
-    pub(crate) records: u64,
     pub(crate) cut: Option<Cut>,
 }
 
@@ -59,7 +58,6 @@ pub(crate) fn survey(
         identity: head.header.identity,
         replay: Replay::from_checkpoints(chain[0].checkpoints.clone()),
         sync_groups: 0,
-        records: 0,
     };
     for pair in chain.windows(2) {
         reading.interior(&pair[0], &pair[1])?;
@@ -81,7 +79,8 @@ pub(crate) fn survey(
     };
     reading.apply(head.header.segment, last.offset, last.records)?;
     if let Some((group, index)) = reading.replay.missing() {
-        let what = format!("entry {index} of group {group} is in no segment: one before is missing");
+        let what =
+            format!("entry {index} of group {group} is in no segment: one before is missing");
         return Err(RecoveryError::Corrupt { segment: chain[0].header.segment, offset: 0, what });
     }
     Ok(Survey {
@@ -89,7 +88,6 @@ pub(crate) fn survey(
         begin,
         segments: chain.len(),
         sync_groups: reading.sync_groups,
-        records: reading.records,
         groups: reading.replay.finish(),
         cut,
     })
@@ -135,12 +133,21 @@ fn read_opening(disk: &dyn Disk, segment: SegmentId) -> Result<Option<Opened>, R
         Peek::Newer(version) => return Err(RecoveryError::NewerFormat { segment, version }),
         Peek::Nothing => return Ok(None),
     };
-    if !header.opens || header.segment != segment {
-        return Ok(None);
+    if header.segment != segment {
+        return Err(corrupt(
+            segment,
+            0,
+            &format!("it holds what was written to {}", header.segment),
+        ));
+    }
+    if !header.opens {
+        return Err(corrupt(segment, 0, "it begins with a sync group that opens nothing"));
     }
     let parsed = reader.group(0, header)?.parse();
     match (parsed.bad, parsed.opening) {
-        (Some((at, BadRecord::Undecodable(why))), _) => Err(undecodable(segment, u64::from(at), why)),
+        (Some((at, BadRecord::Undecodable(why))), _) => {
+            Err(undecodable(segment, u64::from(at), why))
+        }
         (None, Some(opening)) => {
             let checkpoints = parsed.checkpoints;
             Ok(Some(Opened { header, predecessor: opening.predecessor, checkpoints }))
@@ -198,7 +205,6 @@ struct Reading<'a> {
     identity: Identity,
     replay: Replay,
     sync_groups: u64,
-    records: u64,
 }
 
 impl Reading<'_> {
@@ -210,12 +216,13 @@ impl Reading<'_> {
         let mut reader = SegmentReader::open(self.disk, segment)?;
         let (mut offset, mut number) = (0, opened.header.number);
         while offset < end.end {
-            let header = self
-                .expect_header(&mut reader, offset, opened, number)?
-                .ok_or_else(|| corrupt(segment, offset, &format!("sync group {number} is damaged")))?;
+            let header =
+                self.expect_header(&mut reader, offset, opened, number)?.ok_or_else(|| {
+                    corrupt(segment, offset, &format!("sync group {number} is damaged"))
+                })?;
             let parsed = reader.group(offset, header)?.parse();
             self.refuse_bad(segment, offset, number, &parsed)?;
-            self.count(&parsed);
+            self.sync_groups += 1;
             self.apply(segment, offset, parsed.records)?;
             offset += header.extent();
             number += 1;
@@ -235,7 +242,7 @@ impl Reading<'_> {
         let mut last: Option<Last> = None;
         while let Some(header) = self.expect_header(&mut reader, offset, opened, number)? {
             let parsed = reader.group(offset, header)?.parse();
-            self.count(&parsed);
+            self.sync_groups += 1;
             // This one was written, so the one before was durable.
             if let Some(durable) = last.take() {
                 self.apply(segment, durable.offset, durable.records)?;
@@ -308,9 +315,7 @@ impl Reading<'_> {
         opened: &Opened,
         number: u64,
     ) -> Result<(), RecoveryError> {
-        let later = |peek: &Peek| {
-            matches!(peek, Peek::Header(h) if same_run(h, &opened.header) && h.number >= number)
-        };
+        let later = |peek: &Peek| matches!(peek, Peek::Header(h) if same_run(h, &opened.header) && h.number >= number);
         match reader.find(offset, later)? {
             None => Ok(()),
             Some(at) => {
@@ -344,7 +349,11 @@ impl Reading<'_> {
         if self.replay.agrees(&opened.checkpoints) {
             return Ok(());
         }
-        Err(corrupt(opened.header.segment, 0, "its checkpoints are not what the log before it says"))
+        Err(corrupt(
+            opened.header.segment,
+            0,
+            "its checkpoints are not what the log before it says",
+        ))
     }
 
     fn apply(
@@ -355,16 +364,11 @@ impl Reading<'_> {
     ) -> Result<(), RecoveryError> {
         for (at, record) in records {
             let place = Place { segment, group, record: at };
-            self.replay.apply(record, place, self.stride).map_err(|Misplaced(what)| {
-                corrupt(segment, group + u64::from(at), &what)
-            })?;
+            self.replay
+                .apply(record, place, self.stride)
+                .map_err(|Misplaced(what)| corrupt(segment, group + u64::from(at), &what))?;
         }
         Ok(())
-    }
-
-    fn count(&mut self, parsed: &Parsed) {
-        self.sync_groups += 1;
-        self.records += u64::from(parsed.count());
     }
 }
 

@@ -67,7 +67,8 @@ impl Parsed {
 
     /// Records of every kind.
     pub(crate) fn count(&self) -> u32 {
-        let count = usize::from(self.opening.is_some()) + self.checkpoints.len() + self.records.len();
+        let count =
+            usize::from(self.opening.is_some()) + self.checkpoints.len() + self.records.len();
         u32::try_from(count).expect("a group's length is bounded")
     }
 }

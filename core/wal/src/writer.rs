@@ -22,11 +22,11 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quorate_consensus::{GroupId, Seq};
 
+use crate::SegmentId;
 use crate::frame::{Builder, framed_len};
 use crate::group_log::{GroupLog, Place};
 use crate::limits;
 use crate::record::{Identity, Predecessor, Record};
-use crate::SegmentId;
 
 /// Sizes of a log; the defaults are those of `limits.rs`, simulation takes smaller ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,6 +318,17 @@ impl Writer {
         self.identity
     }
 
+    /// One group's log.
+    pub(crate) fn log(&self, group: GroupId) -> Option<&GroupLog> {
+        self.groups.get(&group)
+    }
+
+    /// What stands before this place is durable.
+    pub(crate) fn durable_end(&self) -> Option<Place> {
+        let end = self.tail.map(|t| Place { segment: t.segment, group: t.end, record: 0 });
+        self.flight.map(|flight| flight.at).or(end)
+    }
+
     /// Runs every check that must hold between steps.
     pub fn invariants(&self) {
         let end = self.tail.map_or(0, |tail| tail.end);
@@ -325,7 +336,11 @@ impl Writer {
         if !self.must_open {
             assert!(self.opened_until <= end, "a segment begins with its opening");
             let current = self.tail.map(|tail| tail.segment);
-            assert_eq!(self.chain.back().copied(), current, "the chain ends in the current segment");
+            assert_eq!(
+                self.chain.back().copied(),
+                current,
+                "the chain ends in the current segment"
+            );
         }
         assert!(self.chain.iter().is_sorted(), "segments ascend");
         assert!(self.persisted <= self.appended, "only what was appended is durable");

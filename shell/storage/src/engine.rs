@@ -25,6 +25,7 @@
 mod boundary;
 mod ingest;
 mod limits;
+mod memory_table;
 mod open;
 mod read;
 mod shared;
@@ -36,13 +37,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use lsm_tree::{AbstractTree, InternalValue, Memtable, SeqNo, ValueType};
+use lsm_tree::{AbstractTree, InternalValue, SeqNo, ValueType};
 use quorate_consensus::GroupId;
 use quorate_engine::{
     Direction, Engine, EngineError, MAX_KEY_BYTES, MAX_SEALED_TABLES, Pair, Read, Usage,
 };
 
 pub(crate) use limits::{L0_RUNS_TO_MERGE, MAX_L0_RUNS, TABLE_FILE_BYTES};
+use memory_table::MemoryTable;
 pub use open::{EngineOptions, engine_dir, remove_generation};
 use read::Lookup;
 pub(crate) use read::failure;
@@ -54,9 +56,9 @@ pub use snapshot::DiskSnapshot;
 pub struct DiskEngine {
     shared: Arc<Shared>,
     /// Where inserts go; held, so that an insert takes no lock.
-    active: Arc<Memtable>,
+    active: MemoryTable,
     /// Oldest first; a table leaves when a lookup that contains it has been taken over.
-    sealed: Vec<Arc<Memtable>>,
+    sealed: Vec<MemoryTable>,
     lookup: Lookup,
     /// Flushes that `lookup` contains.
     flushed: u64,
@@ -85,7 +87,7 @@ impl DiskEngine {
         let shared = Arc::new(Shared::new(tree, options));
         let (installed, flushed, lookup) = shared.newest_lookup();
         Ok(Self {
-            active: shared.tree.active_memtable(),
+            active: MemoryTable::new(shared.tree.active_memtable()),
             sealed: Vec::new(),
             lookup,
             flushed,
@@ -128,9 +130,9 @@ impl DiskEngine {
         *self.batch.get_or_insert_with(|| self.shared.seqno.next())
     }
 
-    fn write(&mut self, item: InternalValue) {
-        assert!(item.key.user_key.len() <= MAX_KEY_BYTES, "an oversized key reached the engine");
-        self.active.insert(item);
+    fn check_key(key: &[u8]) {
+        let fits = !key.is_empty() && key.len() <= MAX_KEY_BYTES;
+        assert!(fits, "a key of {} bytes reached the engine", key.len());
     }
 
     /// Takes over the newest lookup, and lets go of the sealed tables that it contains.
@@ -151,12 +153,13 @@ impl Read for DiskEngine {
         if key.len() > MAX_KEY_BYTES {
             return Ok(None);
         }
+        let hash = read::hash(key);
         for table in std::iter::once(&self.active).chain(self.sealed.iter().rev()) {
-            if let Some(item) = table.get(key, SeqNo::MAX) {
+            if let Some(item) = table.get(key, hash) {
                 return Ok(read::live_value(item));
             }
         }
-        Ok((self.lookup)(key).map_err(failure)?.and_then(read::live_value))
+        Ok((self.lookup)(key, hash).map_err(failure)?.and_then(read::live_value))
     }
 
     fn scan<'a>(
@@ -172,14 +175,17 @@ impl Engine for DiskEngine {
     type Snapshot = DiskSnapshot;
 
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
+        Self::check_key(key);
         let seqno = self.batch();
-        self.write(InternalValue::from_components(key, value, seqno, ValueType::Value));
+        let item = InternalValue::from_components(key, value, seqno, ValueType::Value);
+        self.active.insert(item, read::hash(key));
         Ok(())
     }
 
     fn remove(&mut self, key: &[u8]) -> Result<(), EngineError> {
+        Self::check_key(key);
         let seqno = self.batch();
-        self.write(InternalValue::new_tombstone(key, seqno));
+        self.active.insert(InternalValue::new_tombstone(key, seqno), read::hash(key));
         Ok(())
     }
 
@@ -200,7 +206,7 @@ impl Engine for DiskEngine {
 
     fn usage(&self) -> Usage {
         Usage {
-            active_bytes: self.active.size(),
+            active_bytes: self.active.table.size(),
             sealed_tables: self.shared.sealed_tables(),
             disk_bytes: self.shared.figures.disk_bytes.load(Ordering::Relaxed),
         }
@@ -208,15 +214,19 @@ impl Engine for DiskEngine {
 
     fn seal(&mut self, applied: u64) -> Result<(), EngineError> {
         self.publish();
-        if self.active.is_empty() || self.shared.sealed_tables() >= MAX_SEALED_TABLES {
+        if self.active.table.is_empty() || self.shared.sealed_tables() >= MAX_SEALED_TABLES {
             return Ok(());
         }
         assert!(applied > self.last_sealed, "sealed {applied} after {}", self.last_sealed);
         let table = self.shared.tree.rotate_memtable();
         let table = table.expect("only the owner rotates, and it saw that the table is not empty");
-        assert_eq!(table.id(), self.active.id(), "another table was active than the one held");
-        self.active = self.shared.tree.active_memtable();
-        self.sealed.push(Arc::clone(&table));
+        assert_eq!(
+            table.id(),
+            self.active.table.id(),
+            "another table was active than the one held"
+        );
+        let next = MemoryTable::new(self.shared.tree.active_memtable());
+        self.sealed.push(std::mem::replace(&mut self.active, next));
         self.last_sealed = applied;
         self.shared.push_sealed(Sealed { applied, table });
         Ok(())

@@ -33,7 +33,8 @@ pub(super) fn check_recovered(recovered: &Recovered) -> Result<(), Halt> {
 pub(super) fn are_consecutive(start: &LogStart, entries: &[Entry]) -> bool {
     let mut end = *start;
     entries.iter().all(|entry| {
-        let fits = entry.index == end.index.next() && entry.term >= end.term && entry.time >= end.time;
+        let fits =
+            entry.index == end.index.next() && entry.term >= end.term && entry.time >= end.time;
         end = LogStart { index: entry.index, term: entry.term, time: entry.time };
         fits
     })

@@ -146,7 +146,8 @@ impl Raft {
     pub(super) fn majority<T: Ord + Copy>(&self, own: T, of: impl Fn(&Progress) -> T) -> Option<T> {
         let State::Leader(leader) = &self.state else { return None };
         let id = self.config.id;
-        let value = |voter| if voter == id { Some(own) } else { leader.progress.get(&voter).map(&of) };
+        let value =
+            |voter| if voter == id { Some(own) } else { leader.progress.get(&voter).map(&of) };
         let mut values: Vec<T> = self.members.current().voters().filter_map(value).collect();
         reached(&mut values)
     }
@@ -237,7 +238,11 @@ impl Raft {
     }
 
     /// Two leaders in one term would be the end of everything above.
-    pub(super) fn follow(&mut self, from: NodeId, out: &mut Vec<Output>) -> Result<(), super::Halt> {
+    pub(super) fn follow(
+        &mut self,
+        from: NodeId,
+        out: &mut Vec<Output>,
+    ) -> Result<(), super::Halt> {
         let (term, one) = (self.term, self.leader.unwrap_or(from));
         if one != from {
             return Err(super::Halt::TwoLeaders { term, one, other: from });

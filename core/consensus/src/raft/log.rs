@@ -255,7 +255,9 @@ impl Log {
 
     /// The log on disk now starts after `index`.
     pub(super) fn compact(&mut self, index: LogIndex) {
-        let Some(term) = self.term_at(index).filter(|_| index > self.disk_start.index) else { return };
+        let Some(term) = self.term_at(index).filter(|_| index > self.disk_start.index) else {
+            return;
+        };
         let time = self.get(index).map_or(self.disk_start.time, |entry| entry.time);
         self.disk_start = LogStart { index, term, time };
         self.raise_start();

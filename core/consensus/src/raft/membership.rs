@@ -112,7 +112,8 @@ mod tests {
     use crate::Member;
 
     fn members(voters: &[u64], learners: &[u64], removed: &[u64]) -> Membership {
-        let member = |learner| move |id: &u64| Member { id: NodeId(*id), learner, context: Bytes::new() };
+        let member =
+            |learner| move |id: &u64| Member { id: NodeId(*id), learner, context: Bytes::new() };
         let mut members: Vec<Member> = voters.iter().map(member(false)).collect();
         members.extend(learners.iter().map(member(true)));
         members.sort_by_key(|m| m.id);

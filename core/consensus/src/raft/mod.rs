@@ -185,12 +185,7 @@ impl Raft {
     ///
     /// # Errors
     /// A `Halt` is final: `out` is as before, and every later step returns the same.
-    pub fn step(
-        &mut self,
-        now: Duration,
-        input: Input,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Halt> {
+    pub fn step(&mut self, now: Duration, input: Input, out: &mut Vec<Output>) -> Result<(), Halt> {
         if let Some(halt) = &self.halted {
             return Err(halt.clone());
         }
@@ -266,7 +261,9 @@ impl Raft {
             Body::PreVote { last_index, last_term } => {
                 self.on_pre_vote(from, term, last_index, last_term, out);
             }
-            Body::PreVoteReply { asked, granted } => self.on_pre_vote_reply(from, asked, granted, out),
+            Body::PreVoteReply { asked, granted } => {
+                self.on_pre_vote_reply(from, asked, granted, out)
+            }
             Body::Vote { last_index, last_term, .. } => {
                 self.on_vote(from, last_index, last_term, out);
             }
@@ -280,10 +277,12 @@ impl Raft {
             }
             Body::Heartbeat { commit, round } => self.on_heartbeat(from, commit, round, out)?,
             Body::HeartbeatReply { round } => self.on_heartbeat_reply(from, round, out),
-            Body::Commit { commit } => self.on_commit(from, commit)?,
+            Body::Commit { commit } => self.on_commit_of(from, commit, out)?,
             Body::TimeoutNow => self.on_timeout_now(from, out),
             Body::Forward { proposals } => self.on_forward(from, proposals, out),
-            Body::ForwardRefused { origins, reason } => self.on_forward_refused(origins, reason, out),
+            Body::ForwardRefused { origins, reason } => {
+                self.on_forward_refused(origins, reason, out)
+            }
             Body::ReadRequest { context } => self.on_read_request(from, context, out),
             Body::ReadReply { context, result } => self.on_read_reply(context, result, out),
             Body::NewerTerm => {}
@@ -491,7 +490,9 @@ impl Raft {
         self.log.evict(self.config.limits.log_cache_bytes, keep);
     }
 
-    fn last_stamp(&self) -> GroupTime {
+    /// The last group time in the log.
+    #[must_use]
+    pub fn last_stamp(&self) -> GroupTime {
         self.log.last_time()
     }
 }

@@ -163,7 +163,12 @@ impl Raft {
         out: &mut Vec<Output>,
     ) -> Result<(), Halt> {
         let Some(progress) = self.progress_mut(to) else { return Ok(()) };
-        let (Some(from), next) = (progress.reading.take(), progress.next) else { return Ok(()) };
+        let (Some(from), next) = (progress.reading, progress.next) else { return Ok(()) };
+        // An answer to a question of an earlier leadership.
+        if entries.first().is_some_and(|entry| entry.index != from) {
+            return Ok(());
+        }
+        progress.reading = None;
         if entries.is_empty() {
             progress.needs_snapshot();
             out.push(Output::SendSnapshot { to });

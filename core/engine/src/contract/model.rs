@@ -26,7 +26,7 @@ impl Random {
 
     /// Few different keys, one of another's prefix, with zeros and high bytes.
     fn key(&mut self) -> Vec<u8> {
-        let length = self.below(4) as usize;
+        let length = 1 + self.below(3) as usize;
         (0..length).map(|_| [0, 1, b'a', b'b', 0xff][self.below(5) as usize]).collect()
     }
 

@@ -52,6 +52,12 @@ fn applied_never_goes_back() {
 }
 
 #[test]
+#[should_panic(expected = "a key of 0 bytes")]
+fn empty_keys_are_a_bug() {
+    let _ = MemEngine::new().insert(b"", b"");
+}
+
+#[test]
 fn byte_counts_follow_the_content() {
     let mut engine = MemEngine::new();
     engine.insert(b"k", b"0123456789").unwrap();

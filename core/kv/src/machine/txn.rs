@@ -24,7 +24,7 @@ use super::write::Write;
 /// Which branch a transaction takes, and each nested one on it, in order.
 pub(crate) struct Path {
     pub(crate) succeeded: bool,
-    pub(crate) nested: Vec<Path>,
+    pub(crate) nested: Vec<Self>,
 }
 
 impl Path {

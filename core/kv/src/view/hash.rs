@@ -10,7 +10,7 @@ use crate::error::ReadError;
 use crate::layout::{self, Position};
 use crate::read::Keys;
 use crate::record::Version;
-use crate::types::{KeyRange, Refusal, Revision};
+use crate::types::{KeyRange, Revision};
 
 use super::View;
 

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use quorate_consensus::{GroupId, Seq};
 
 use super::{Config, Flight, Halt, Output, Pending, Spare, Writer};
+use crate::SegmentId;
 use crate::frame::{self, Builder, HEADER_LEN, aligned, framed_len};
 use crate::group_log::{GroupLog, Place};
 use crate::limits;
 use crate::record::{Identity, Opening, Predecessor, Record};
-use crate::SegmentId;
 
 /// Where a writer begins: after recovery, or (with nothing in it) in an empty directory.
 #[derive(Debug, Default)]
@@ -40,7 +40,8 @@ impl Writer {
         assert_eq!(config.segment_bytes % limits::ALIGNMENT, 0, "a segment is whole pages");
         let mut pending = VecDeque::new();
         let pending_bytes = begin.survivors.iter().map(framed_len).sum();
-        pending.extend(begin.survivors.into_iter().map(|r| Pending { record: Some(r), ends: None }));
+        pending
+            .extend(begin.survivors.into_iter().map(|r| Pending { record: Some(r), ends: None }));
         Self {
             identity,
             boot,

@@ -1,8 +1,8 @@
 //! Segments around the one being written: the next one ahead of time, the old ones given up.
 
 use super::{Halt, Output, Spare, Writer};
-use crate::limits::SPARE_AT;
 use crate::SegmentId;
+use crate::limits::SPARE_AT;
 
 impl Writer {
     /// The sync group under way opens `segment` and ends at `end`.

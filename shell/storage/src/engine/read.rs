@@ -13,15 +13,20 @@ use super::limits::COPIED_VALUE_BYTES;
 type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// Finds the newest item of a key, tombstones included, in the table files of one version of the tree. It
-/// holds the files of that version, and takes no lock but those of the block cache.
+/// holds the files of that version, and takes no lock but those of the block cache. Called with the key and
+/// its [`hash`].
 pub(crate) type Lookup =
-    Arc<dyn Fn(&[u8]) -> lsm_tree::Result<Option<InternalValue>> + Send + Sync>;
+    Arc<dyn Fn(&[u8], u64) -> lsm_tree::Result<Option<InternalValue>> + Send + Sync>;
+
+/// The hash by which filters know a key, those in the files and ours.
+pub(crate) fn hash(key: &[u8]) -> u64 {
+    Filter::get_hash(key)
+}
 
 /// A lookup into the current files.
 pub(crate) fn lookup(tree: &Tree) -> Lookup {
     let version = tree.current_version();
-    Arc::new(move |key| {
-        let hash = Filter::get_hash(key);
+    Arc::new(move |key, hash| {
         // Newest first: levels from the top, in level 0 the runs from the newest.
         let runs = version.iter_levels().flat_map(|level| level.iter());
         for table in runs.filter_map(|run| run.get_for_key(key)) {

@@ -110,6 +110,8 @@ fn a_flipped_byte_never_gives_wrong_data() {
 #[test]
 fn every_byte_of_the_manifest_and_of_current_is_checked() {
     let (dir, _) = store();
+    // An open deletes manifests that are not in force any more; nobody reads those.
+    open(&dir, false).unwrap();
     let tree = engine_dir(dir.path(), GROUP, 1);
     for file in files(&tree).iter().filter(|file| file.parent() == Some(&tree)) {
         let bytes = fs::read(file).unwrap();

@@ -1,0 +1,7 @@
+//! Behaviour in scripts, failures in a small simulation; both over the same in-memory cluster.
+
+mod checks;
+mod cluster;
+mod print;
+mod script;
+mod simulation;

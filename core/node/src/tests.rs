@@ -1,0 +1,5 @@
+//! The node alone and among three, over the in-memory engine, with a disk that answers when told to.
+
+mod harness;
+mod lone;
+mod three;

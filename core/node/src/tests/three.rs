@@ -1,0 +1,100 @@
+use std::time::Duration;
+
+use quorate_consensus::NodeId;
+
+use super::harness::{World, config};
+use crate::{Failure, MemberChange, Reply, Request};
+
+fn three() -> (World, u64) {
+    let mut world = World::new((1..=3).map(config).collect());
+    world.run(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader within five seconds");
+    (world, leader)
+}
+
+fn follower(leader: u64) -> u64 {
+    leader % 3 + 1
+}
+
+#[test]
+fn any_node_takes_writes_and_reads() {
+    let (mut world, leader) = three();
+    for id in 1..=3 {
+        let request = world.put(id, &format!("k{id}"), "v");
+        world.run(Duration::from_millis(200));
+        assert!(world.revision(request).is_ok(), "through node {id}");
+    }
+    for id in 1..=3 {
+        assert_eq!(world.get(id, &format!("k{}", follower(id))), Ok(Some("v".into())));
+    }
+    assert!(world.leader() == Some(leader), "leadership moved without a reason");
+}
+
+#[test]
+fn a_minority_refuses_and_the_rest_goes_on() {
+    let (mut world, leader) = three();
+    world.cut = vec![leader];
+    let stranded = world.put(leader, "stranded", "v");
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.revision(stranded), Err(Failure::Timeout), "nobody knows its outcome");
+    let next = world.leader().expect("a second leader");
+    assert_ne!(next, leader);
+    let request = world.put(next, "k", "v");
+    world.run(Duration::from_millis(200));
+    assert!(world.revision(request).is_ok());
+    world.cut.clear();
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.get(leader, "k"), Ok(Some("v".into())));
+    assert_eq!(world.get(leader, "stranded"), Ok(None));
+}
+
+#[test]
+fn leadership_moves_when_asked() {
+    let (mut world, leader) = three();
+    let to = NodeId(follower(leader));
+    let request = world.ask(leader, Request::MoveLeader { to });
+    world.run(Duration::from_millis(500));
+    let reply = world.replies.remove(&request);
+    assert!(matches!(reply, Some(Reply::Done { .. })), "{reply:?}");
+    assert_eq!(world.leader(), Some(to.0));
+    let request = world.ask(leader, Request::MoveLeader { to });
+    let reply = world.replies.remove(&request);
+    assert!(matches!(reply, Some(Reply::Failed(Failure::NotLeader))), "{reply:?}");
+}
+
+#[test]
+fn a_follower_passes_member_changes_on() {
+    let (mut world, leader) = three();
+    let asked = follower(leader);
+    let add = MemberChange::Add {
+        id: NodeId(9),
+        peer_urls: vec!["http://127.0.0.1:9".into()],
+        learner: true,
+    };
+    let request = world.ask(asked, Request::ChangeMember(add.clone()));
+    world.run(Duration::from_millis(300));
+    let Some(Reply::Members { members, changed, .. }) = world.replies.remove(&request) else {
+        panic!("not added")
+    };
+    assert_eq!((members.len(), changed), (4, Some(NodeId(9))));
+    let again = world.ask(asked, Request::ChangeMember(add));
+    world.run(Duration::from_millis(300));
+    let reply = world.replies.remove(&again);
+    assert!(matches!(reply, Some(Reply::Failed(Failure::Member(_)))), "{reply:?}");
+}
+
+#[test]
+fn a_restarted_leader_rejoins() {
+    let (mut world, leader) = three();
+    for i in 0..20 {
+        let request = world.put(leader, &format!("k{i}"), "v");
+        world.run(Duration::from_millis(50));
+        assert!(world.revision(request).is_ok());
+    }
+    world.restart(leader);
+    world.run(Duration::from_secs(5));
+    for id in 1..=3 {
+        let status = world.servers[&id].node.status();
+        assert_eq!(status.revision.0, 21, "node {id}");
+    }
+}

@@ -1,0 +1,108 @@
+//! The messages of a call, as they come in.
+//!
+//! A message that arrived in one piece is a slice of it; only one that is spread over several is
+//! copied together, once.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tonic::Status;
+
+use super::frame::{PREFIX, Prefix, prefix};
+
+/// Reads messages off a request body.
+#[derive(Debug)]
+pub struct Inbound {
+    body: Incoming,
+    max_bytes: usize,
+    /// What came and was not handed out: one piece, or several copied together.
+    rest: Bytes,
+}
+
+impl Inbound {
+    /// Messages of at most `max_bytes`.
+    #[must_use]
+    pub fn new(body: Incoming, max_bytes: usize) -> Self {
+        Self { body, max_bytes, rest: Bytes::new() }
+    }
+
+    /// The next message; `None` when the client has said that there are no more. Safe to cancel.
+    ///
+    /// # Errors
+    /// What gRPC answers to messages that are too large, compressed or cut short.
+    pub async fn message(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            let wanted = match prefix(&self.rest) {
+                None => PREFIX,
+                Some(prefix) => {
+                    self.check(prefix)?;
+                    let whole = PREFIX + prefix.len;
+                    if self.rest.len() >= whole {
+                        let mut message = self.rest.split_to(whole);
+                        message.advance(PREFIX);
+                        return Ok(Some(message));
+                    }
+                    whole
+                }
+            };
+            if !self.more(wanted).await? {
+                return self.end();
+            }
+        }
+    }
+
+    fn check(&self, prefix: Prefix) -> Result<(), Status> {
+        if prefix.len > self.max_bytes {
+            return Err(Status::resource_exhausted(format!(
+                "grpc: received message larger than max ({} vs. {})",
+                prefix.len, self.max_bytes
+            )));
+        }
+        if prefix.compressed {
+            return Err(Status::unimplemented("grpc: compressed messages are not supported"));
+        }
+        Ok(())
+    }
+
+    /// Takes the next piece; false at the end. `wanted` is the size of the whole message, so that
+    /// its pieces are gathered in one buffer.
+    async fn more(&mut self, wanted: usize) -> Result<bool, Status> {
+        let Some(piece) = self.piece().await? else { return Ok(false) };
+        if self.rest.is_empty() {
+            self.rest = piece;
+            return Ok(true);
+        }
+        let mut whole = match std::mem::take(&mut self.rest).try_into_mut() {
+            Ok(owned) => owned,
+            Err(shared) => {
+                let mut copy = BytesMut::with_capacity(wanted.max(shared.len() + piece.len()));
+                copy.extend_from_slice(&shared);
+                copy
+            }
+        };
+        whole.extend_from_slice(&piece);
+        self.rest = whole.freeze();
+        Ok(true)
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, Status> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(Status::cancelled(error.to_string())),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    fn end(&self) -> Result<Option<Bytes>, Status> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        Err(Status::internal("grpc: the request ends within a message"))
+    }
+}

@@ -1,0 +1,98 @@
+//! Every bound of the server, by name. Overload is an error reply, never growth.
+
+use std::time::Duration;
+
+/// Largest request that is proposed, in bytes (etcd's `max-request-bytes`).
+pub const MAX_REQUEST_BYTES: usize = 1_572_864;
+
+/// What a message may have beyond that before gRPC itself refuses it, in bytes (etcd's).
+pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// Largest value that `--max-request-bytes` may have: a log record holds 16 MiB.
+pub const LARGEST_MAX_REQUEST_BYTES: usize = 10 << 20;
+
+/// Requests that wait for the node thread; more are refused as overload.
+pub const MAX_INBOX_REQUESTS: usize = 65_536;
+
+/// Bytes of requests that wait for the node thread; more are refused as overload.
+pub const MAX_INBOX_BYTES: usize = 128 << 20;
+
+/// Messages of peers that wait for the node thread, in bytes; more are dropped, as a network may.
+pub const MAX_INBOX_MESSAGE_BYTES: usize = 128 << 20;
+
+/// Bytes of one batch that the node thread writes to the log itself when nothing else is going on.
+pub const MAX_INLINE_SYNC_BYTES: usize = 64 << 10;
+
+/// Connections of clients, over all addresses.
+pub const MAX_CONNECTIONS: usize = 16_384;
+
+/// HTTP/2 streams of one connection that may be open at a time.
+pub const MAX_STREAMS_PER_CONNECTION: u32 = 16_384;
+
+/// HTTP/2 receive window of one stream, in bytes: the largest message fits.
+pub const STREAM_WINDOW_BYTES: u32 = 3 << 20;
+
+/// HTTP/2 receive window of a connection, in bytes.
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// Bytes that HTTP/2 may hold for one stream whose reader is slow.
+pub const SEND_BUFFER_BYTES: usize = 1 << 20;
+
+/// Longest request head that HTTP/1 reads, in bytes.
+pub const HTTP1_HEAD_BYTES: usize = 64 << 10;
+
+/// Bytes of encoded responses that wait in one watch stream; the hub holds back beyond that.
+pub const WATCH_STREAM_BYTES: usize = 4 << 20;
+
+/// Commands of one watch stream that were read and not yet carried out.
+pub const WATCH_COMMANDS: usize = 64;
+
+/// Keep-alive responses of one stream that wait for the client.
+pub const KEEP_ALIVE_RESPONSES: usize = 128;
+
+/// Threads for reads that are too long for a thread that serves connections.
+pub const BLOCKING_THREADS: usize = 4;
+
+/// History that one read for a watcher may return, in bytes (at least one revision).
+pub const HISTORY_BYTES: usize = 2 << 20;
+
+/// How often a watcher without events is told where it stands (etcd's default).
+pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
+
+/// How often the free space of the data directory is looked at.
+pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Size of the file that reserves space for getting out of a full disk, in bytes.
+pub const BALLAST_BYTES: u64 = 64 << 20;
+
+/// Free space, in bytes, below which writes are refused: a log segment and the tables that a
+/// checkpoint and its compaction write.
+pub const DISK_LOW_BYTES: u64 = (64 + 2 * 4 * 32) << 20;
+
+/// Free space, in bytes, above which writes go on: a little more, so that the state does not flap.
+pub const DISK_OK_BYTES: u64 = DISK_LOW_BYTES + (32 << 20);
+
+/// How long a shutdown waits for outstanding requests before it closes their connections.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+
+/// How long handing leadership over may take at shutdown.
+pub const HANDOVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Frames that wait for one peer; beyond that the oldest are dropped and the peer is unreachable.
+pub const PEER_QUEUE_FRAMES: usize = 4_096;
+
+/// Bytes that wait for one peer.
+pub const PEER_QUEUE_BYTES: usize = 64 << 20;
+
+/// Largest frame between nodes, in bytes: an append of the largest batch.
+pub const MAX_PEER_FRAME_BYTES: usize = 64 << 20;
+
+/// Shortest and longest pause between two attempts to reach a peer.
+pub const PEER_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_millis(2_000));
+
+/// How long connecting to a peer and shaking hands may take.
+pub const PEER_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Connections that other nodes may have open here.
+pub const MAX_PEER_CONNECTIONS: usize = 256;
