@@ -129,6 +129,3 @@ fn check_key(key: &Bytes, longest: usize) -> Result<(), Refusal> {
     }
     if key.len() > longest { Err(Refusal::TooLarge) } else { Ok(()) }
 }
-
-#[cfg(test)]
-mod tests;

@@ -343,6 +343,3 @@ fn take_op(from: &mut Reader<'_>, depth: usize) -> Result<Op, DecodeError> {
         _ => return Err(DecodeError::Tag),
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -335,6 +335,3 @@ fn accept(stream: &mut Stream, request: &WatchCreate, most: usize) -> Result<Wat
     }
     stream.choose_id(request.watch_id).ok_or(DUPLICATE_ID)
 }
-
-#[cfg(test)]
-mod tests;

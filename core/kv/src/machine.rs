@@ -311,6 +311,3 @@ fn to_meta((id, space): (&KeyspaceId, &Keyspace)) -> KeyspaceMeta {
     let &Keyspace { revision, compact_revision, cursor, leases: _ } = space;
     KeyspaceMeta { id: *id, revision, compact_revision, cursor }
 }
-
-#[cfg(test)]
-mod tests;

@@ -28,8 +28,7 @@ impl<E: Engine> Node<E> {
         entries: &[Entry],
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<(), Halt> {
-        let mut effects =
-            Effects { events: Vec::new(), rest: Vec::new(), requests: Vec::new() };
+        let mut effects = Effects { events: Vec::new(), rest: Vec::new(), requests: Vec::new() };
         for entry in entries {
             self.apply_entry(entry, &mut effects)?;
         }
@@ -128,8 +127,9 @@ impl<E: Engine> Node<E> {
                     unreachable!("renewals are answered with their TTLs, never refused");
                 };
                 assert_eq!(ids.len(), ttls_s.len(), "one TTL a renewal");
-                effects.rest.extend(ids.into_iter().zip(ttls_s).map(|(id, ttl_s)| {
-                    Output::Reply { id, reply: Reply::LeaseRenewed { stamp, ttl_s } }
+                effects.rest.extend(ids.into_iter().zip(ttls_s).map(|(id, ttl_s)| Output::Reply {
+                    id,
+                    reply: Reply::LeaseRenewed { stamp, ttl_s },
                 }));
             }
             Waiter::Expiry(keyspace, lease) => {

@@ -110,8 +110,9 @@ fn decode_member_request(reader: &mut Reader<'_>) -> Option<MemberChange> {
     let id = NodeId(reader.u64()?);
     let name = reader.text(MAX_MEMBER_TEXT)?;
     let count = usize::from(reader.u16()?);
-    let urls: Vec<String> =
-        (0..count.min(MAX_MEMBER_URLS)).map(|_| reader.text(MAX_MEMBER_TEXT)).collect::<Option<_>>()?;
+    let urls: Vec<String> = (0..count.min(MAX_MEMBER_URLS))
+        .map(|_| reader.text(MAX_MEMBER_TEXT))
+        .collect::<Option<_>>()?;
     reader.end()?;
     Some(match tag {
         1 => MemberChange::Add { id, peer_urls: urls, learner: flag != 0 },

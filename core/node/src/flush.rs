@@ -42,9 +42,10 @@ impl<E: Engine> Node<E> {
 
     fn answer(&self, now: Duration, read: Read, snapshot: &E::Snapshot) -> Reply<E::Snapshot> {
         let term = self.raft.term();
-        let stamp = read.kind.keyspace().map_or(Stamp { term, ..Stamp::default() }, |keyspace| {
-            self.stamp(keyspace)
-        });
+        let stamp = read
+            .kind
+            .keyspace()
+            .map_or(Stamp { term, ..Stamp::default() }, |keyspace| self.stamp(keyspace));
         match read.kind {
             ReadKind::View(keyspace) => {
                 Reply::View { stamp, view: self.kv.view(keyspace, snapshot.clone()) }
@@ -135,4 +136,3 @@ impl<E: Engine> Node<E> {
         }
     }
 }
-

@@ -32,8 +32,7 @@ impl<E: Engine> Node<E> {
         self.kv.checkpoint(&mut self.engine)?;
         self.engine.publish();
         let snapshot = self.engine.snapshot();
-        let (group, start, membership) =
-            (self.config.group, self.applied, self.membership.clone());
+        let (group, start, membership) = (self.config.group, self.applied, self.membership.clone());
         out.push(Output::SendSnapshot { to, group, start, membership, snapshot });
         Ok(())
     }

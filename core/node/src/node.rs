@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use quorate_consensus::{
-    self as consensus, LogIndex, LogStart, Membership, NodeId, Origin, Payload, Raft, Recovered, Role, Seq,
-    Term,
+    self as consensus, LogIndex, LogStart, Membership, NodeId, Origin, Payload, Raft, Recovered,
+    Role, Seq, Term,
 };
 use quorate_engine::{Engine, EngineError};
 use quorate_kv::{KeyspaceId, Kv, LeaseId};

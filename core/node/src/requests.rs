@@ -151,12 +151,7 @@ impl<E: Engine> Node<E> {
         self.propose(now, Waiter::Alarm, data, out)
     }
 
-    fn read(
-        &mut self,
-        id: RequestId,
-        kind: ReadKind,
-        linearizable: bool,
-    ) -> Result<(), Failure> {
+    fn read(&mut self, id: RequestId, kind: ReadKind, linearizable: bool) -> Result<(), Failure> {
         if linearizable && self.is_learner() {
             return Err(Failure::Learner);
         }
@@ -164,7 +159,11 @@ impl<E: Engine> Node<E> {
             return Err(Failure::Overloaded);
         }
         let read = Read { id, kind };
-        if linearizable { self.reads.gather(read) } else { self.reads.ready(read) }
+        if linearizable {
+            self.reads.gather(read)
+        } else {
+            self.reads.ready(read)
+        }
         Ok(())
     }
 

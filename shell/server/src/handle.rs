@@ -12,7 +12,7 @@ use quorate_kv::{Command, KeyspaceId, LeaseId, LeaseStatus, Reply as KvReply, Vi
 use quorate_node::{
     Failure, MemberChange, MemberInfo, Reply, Request, RequestId, Stamp, Status,
 };
-use quorate_consensus::NodeId;
+use quorate_consensus::{NodeId, Term};
 use tokio::sync::oneshot;
 
 use crate::Snapshot;
@@ -34,6 +34,8 @@ pub fn address(id: RequestId) -> (usize, u32) {
 pub struct Shared {
     /// Id of the leader as this node knows it; 0 = none.
     leader: AtomicU64,
+    /// The node's term.
+    term: AtomicU64,
     /// Whether this node has published itself and answered for the first time.
     ready: AtomicBool,
 }
@@ -51,8 +53,15 @@ impl Shared {
         self.leader.load(Ordering::Relaxed)
     }
 
+    /// The node's term.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
     /// Set by the node thread.
-    pub fn set_leader(&self, leader: Option<NodeId>) {
+    pub fn set_leader(&self, term: Term, leader: Option<NodeId>) {
+        self.term.store(term.0, Ordering::Relaxed);
         self.leader.store(leader.map_or(0, |id| id.0), Ordering::Relaxed);
     }
 
@@ -265,6 +274,11 @@ impl Handle {
             Reply::Done { stamp } => Ok(stamp),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// The data cannot be read: the process must end, as after any failure of the engine.
+    pub fn fail(&self, why: &str) {
+        self.desk.inbox.fail(why.to_owned());
     }
 
     async fn ask(&self, request: Request, bytes: usize) -> Result<Reply<Snapshot>, Failure> {

@@ -44,17 +44,14 @@ pub const HTTP1_HEAD_BYTES: usize = 64 << 10;
 /// Bytes of encoded responses that wait in one watch stream; the hub holds back beyond that.
 pub const WATCH_STREAM_BYTES: usize = 4 << 20;
 
-/// Commands of one watch stream that were read and not yet carried out.
-pub const WATCH_COMMANDS: usize = 64;
-
 /// Keep-alive responses of one stream that wait for the client.
 pub const KEEP_ALIVE_RESPONSES: usize = 128;
 
 /// Threads for reads that are too long for a thread that serves connections.
 pub const BLOCKING_THREADS: usize = 4;
 
-/// History that one read for a watcher may return, in bytes (at least one revision).
-pub const HISTORY_BYTES: usize = 2 << 20;
+/// Pause before history is asked for again when the node is overloaded.
+pub const HISTORY_RETRY: Duration = Duration::from_millis(20);
 
 /// How often a watcher without events is told where it stands (etcd's default).
 pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);

@@ -30,6 +30,15 @@ pub enum Delivery {
         /// The oldest readable revision.
         revision: Revision,
     },
+    /// Where a keyspace stands when the node starts, before all events.
+    State {
+        /// Which.
+        keyspace: KeyspaceId,
+        /// Its revision.
+        revision: Revision,
+        /// The oldest readable revision.
+        compact_revision: Revision,
+    },
     /// The node has stopped: nobody will be answered any more.
     Stopped,
 }
@@ -57,17 +66,15 @@ impl Mailbox {
         self.ready.notify_one();
     }
 
-    /// Waits for deliveries and takes them all; the memory of `into`, which must be empty, is used
-    /// again.
-    pub async fn receive(&self, into: &mut Vec<Delivery>) {
+    /// Takes everything that is there into `into`, which must be empty; its memory is used again.
+    pub fn take(&self, into: &mut Vec<Delivery>) {
         debug_assert!(into.is_empty(), "deliveries would be lost");
-        loop {
-            std::mem::swap(&mut *self.lock(), into);
-            if !into.is_empty() {
-                return;
-            }
-            self.ready.notified().await;
-        }
+        std::mem::swap(&mut *self.lock(), into);
+    }
+
+    /// Waits until something has been sent since the last call.
+    pub async fn arrived(&self) {
+        self.ready.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Delivery>> {

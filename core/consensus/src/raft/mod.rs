@@ -33,6 +33,8 @@ mod membership;
 mod progress;
 mod read;
 mod replicate;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_consensus::{Entry, GroupId, HardState, LogStart, NodeId, Recovered, Seq};
-use quorate_engine::{Engine, MemEngine, MemSnapshot};
+use quorate_engine::{Engine, MemEngine, MemSnapshot, Read};
 use quorate_kv::{Command, KeyspaceId, Kv, PutRequest, RangeRequest};
 
 use crate::{
@@ -58,6 +58,7 @@ pub(super) struct World {
     pub(super) disks_run: bool,
     /// Nodes that the network does not reach.
     pub(super) cut: Vec<u64>,
+    offered: BTreeMap<u64, MemEngine>,
     configs: BTreeMap<u64, Config>,
     next_request: u64,
 }
@@ -78,6 +79,7 @@ impl World {
             replies: BTreeMap::new(),
             disks_run: true,
             cut: Vec::new(),
+            offered: BTreeMap::new(),
             configs: configs.iter().map(|config| (config.id.0, config.clone())).collect(),
             next_request: 0,
         };
@@ -102,6 +104,13 @@ impl World {
         let node = Node::new(self.configs[&id].clone(), recovered, kv, engine).expect("starts");
         let server = Server { node, log, unsynced: Vec::new(), sealed: 0, events: Vec::new() };
         self.servers.insert(id, server);
+    }
+
+    /// A node without any data, to be told by others what it is a member of.
+    pub(super) fn join(&mut self, config: Config) {
+        let id = config.id.0;
+        self.configs.insert(id, config);
+        self.start(id, Log::default(), MemEngine::default());
     }
 
     /// The node loses everything volatile and starts again with the next boot number.
@@ -138,7 +147,8 @@ impl World {
                 (server.log.start, server.log.membership) = (start, membership);
             }
             Output::Send { to, group, message } => {
-                if !self.cut.contains(&id) && !self.cut.contains(&to.0) {
+                let known = self.servers.contains_key(&to.0);
+                if known && !self.cut.contains(&id) && !self.cut.contains(&to.0) {
                     let from = NodeId(id);
                     self.step(to.0, Input::Message { from, group, message });
                     self.step(to.0, Input::Flush);
@@ -152,6 +162,24 @@ impl World {
                 server.events.extend(batches.iter().map(|batch| batch.revision.0));
             }
             Output::Sealed => server.sealed += 1,
+            Output::SendSnapshot { to, start, membership, snapshot, .. } => {
+                let engine = copy(&snapshot, start.index.0);
+                let generation = 2;
+                self.offered.insert(to.0, engine);
+                self.step(to.0, Input::SnapshotOffered { start, membership, generation });
+                let installed = Some(start.index);
+                self.step(id, Input::SnapshotSent { to, installed });
+            }
+            Output::Install { start, membership, .. } => {
+                let hard_state = server.log.hard_state;
+                server.log = Log { hard_state, start, membership, entries: Vec::new() };
+                let engine = self.offered.remove(&id).expect("it was offered");
+                let mut out = Vec::new();
+                let server = self.servers.get_mut(&id).expect("a server");
+                server.node.install(self.now, engine, &mut out).expect("no halt");
+                server.node.invariants();
+                out.into_iter().for_each(|output| self.carry_out(id, output));
+            }
             _ => {}
         }
     }
@@ -265,4 +293,18 @@ pub(super) fn complete_checkpoints(world: &mut World, id: u64) {
     }
     let applied = quorate_consensus::LogIndex(durable.expect("a checkpoint"));
     world.step(id, Input::EngineDurable { applied });
+}
+
+/// What a receiver writes of a snapshot: the same pairs as one durable checkpoint.
+fn copy(snapshot: &MemSnapshot, applied: u64) -> MemEngine {
+    let mut engine = MemEngine::default();
+    let everything = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    for pair in snapshot.scan(everything, quorate_engine::Direction::Forward) {
+        let (key, value) = pair.expect("readable");
+        engine.insert(&key, &value).expect("writable");
+    }
+    engine.publish();
+    engine.seal(applied).expect("sealed");
+    assert_eq!(engine.complete_checkpoint(), Some(applied));
+    engine
 }

@@ -1,8 +1,7 @@
 use std::time::Duration;
 
 use quorate_kv::{
-    Alarm, AlarmKind, Command, KeyRange, KeyspaceId, LeaseId, PutRequest, Refusal,
-    Reply as KvReply,
+    Alarm, AlarmKind, Command, KeyRange, KeyspaceId, LeaseId, PutRequest, Refusal, Reply as KvReply,
 };
 
 use super::harness::{World, complete_checkpoints, config, put};
@@ -130,8 +129,7 @@ fn leases_expire_by_group_time_and_are_renewed_together() {
         panic!("not granted")
     };
     assert_eq!(ttl_s, 2, "raised to one and a half election timeouts");
-    let attached =
-        PutRequest { key: "l".into(), lease: LeaseId(7), ..PutRequest::default() };
+    let attached = PutRequest { key: "l".into(), lease: LeaseId(7), ..PutRequest::default() };
     let request = world.command(1, Command::Put(attached));
     assert!(world.revision(request).is_ok());
     for _ in 0..3 {

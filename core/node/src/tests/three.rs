@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use quorate_consensus::NodeId;
 
-use super::harness::{World, config};
+use super::harness::{World, complete_checkpoints, config};
 use crate::{Failure, MemberChange, Reply, Request};
 
 fn three() -> (World, u64) {
@@ -97,4 +97,37 @@ fn a_restarted_leader_rejoins() {
         let status = world.servers[&id].node.status();
         assert_eq!(status.revision.0, 21, "node {id}");
     }
+}
+
+#[test]
+fn a_new_learner_behind_the_log_gets_a_snapshot_and_may_vote() {
+    let small = |id| crate::Config { table_bytes: 2_000, ..config(id) };
+    let mut world = World::new((1..=3).map(small).collect());
+    world.run(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    for i in 0..60 {
+        let request = world.put(leader, &format!("k{i}"), "a value of some length");
+        world.run(Duration::from_millis(20));
+        assert!(world.revision(request).is_ok(), "put {i}");
+        for id in 1..=3 {
+            if world.servers[&id].sealed > 0 {
+                world.servers.get_mut(&id).expect("it").sealed = 0;
+                complete_checkpoints(&mut world, id);
+            }
+        }
+    }
+    world.join(config(9));
+    let peer_urls = vec!["http://127.0.0.1:9".to_owned()];
+    let add = MemberChange::Add { id: NodeId(9), peer_urls, learner: true };
+    world.ask(leader, Request::ChangeMember(add));
+    world.run(Duration::from_secs(2));
+    let status = world.servers[&9].node.status();
+    assert_eq!((status.revision.0, status.learner), (61, true));
+    let promote = MemberChange::Promote { id: NodeId(9) };
+    let request = world.ask(leader, Request::ChangeMember(promote));
+    world.run(Duration::from_secs(1));
+    let reply = world.replies.remove(&request);
+    assert!(matches!(reply, Some(Reply::Members { .. })), "{reply:?}");
+    assert!(!world.servers[&9].node.status().learner);
+    assert_eq!(world.get(9, "k59"), Ok(Some("a value of some length".into())));
 }

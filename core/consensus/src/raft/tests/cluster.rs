@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::checks::Checks;
 use crate::limits::Limits;
 use crate::{
-    Config, Entry, GroupId, GroupTime, Halt, HardState, Input, LogIndex, LogStart, Member, Membership,
-    Message, NodeId, Output, Payload, Persist, Raft, Recovered, Seq, Term, first_entries,
+    Config, Entry, GroupId, GroupTime, Halt, HardState, Input, LogIndex, LogStart, Member,
+    Membership, Message, NodeId, Output, Payload, Persist, Raft, Recovered, Seq, Term,
+    first_entries,
 };
 
 /// What survives a crash.
@@ -253,7 +254,10 @@ impl Cluster {
                 let mut bytes = 0;
                 for entry in node.store.entries.iter().skip(skip.max(0) as usize) {
                     bytes += entry.size();
-                    if skip < 0 || entry.index >= until || (bytes > max_bytes && !entries.is_empty()) {
+                    if skip < 0
+                        || entry.index >= until
+                        || (bytes > max_bytes && !entries.is_empty())
+                    {
                         break;
                     }
                     entries.push(entry.clone());
@@ -407,10 +411,11 @@ impl Cluster {
 
     /// Group time and term of a leader, if there is one that a majority of terms does not exceed.
     pub fn leader(&self) -> Option<u64> {
-        let leaders = self.nodes.iter().filter(|(_, node)| {
-            node.raft.as_ref().is_some_and(Raft::is_leader)
-        });
-        leaders.max_by_key(|(_, node)| node.raft.as_ref().map_or(Term(0), Raft::term)).map(|(id, _)| *id)
+        let leaders =
+            self.nodes.iter().filter(|(_, node)| node.raft.as_ref().is_some_and(Raft::is_leader));
+        leaders
+            .max_by_key(|(_, node)| node.raft.as_ref().map_or(Term(0), Raft::term))
+            .map(|(id, _)| *id)
     }
 
     #[allow(dead_code, reason = "for debugging a failing seed")]

@@ -5,7 +5,7 @@
 //! write that may have been applied is answered with "request timed out" (Unavailable): etcd's
 //! clients repeat reads on that code and never writes.
 
-use quorate_kv::{ReadError, Refusal};
+use quorate_kv::Refusal;
 use quorate_node::{Failure, MemberRefusal};
 use tonic::{Code, Status};
 
@@ -36,12 +36,6 @@ pub fn unknown_method(path: &str, known_service: bool) -> Status {
     } else {
         format!("unknown service {service}")
     })
-}
-
-/// A refusal's text with etcd's prefix, as watchers get it in a field.
-#[must_use]
-pub fn text(refusal: Refusal) -> String {
-    format!("etcdserver: {refusal}")
 }
 
 /// Why a request was refused by the state machine.
@@ -85,20 +79,9 @@ pub fn failure(failure: &Failure) -> Status {
     etcd(code, failure)
 }
 
-/// Why a read did not succeed. An engine that fails is not the client's business: the data is safe
-/// elsewhere or in the log, but this process has to end, and it does.
-#[must_use]
-pub fn read(error: &ReadError) -> Status {
-    match error {
-        ReadError::Refused(reason) => refusal(*reason),
-        ReadError::Engine(error) => engine(error),
-    }
-}
-
 /// The engine failed under a read.
 #[must_use]
-pub fn engine(error: &quorate_engine::EngineError) -> Status {
-    tracing::error!(%error, "the engine failed under a read");
+pub fn engine() -> Status {
     etcd(Code::DataLoss, "corrupt cluster")
 }
 

@@ -143,7 +143,17 @@ impl Api {
         read: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, Status> {
         let result = if short { read() } else { self.on_pool(read).await? };
-        result.map_err(|error| errors::read(&error))
+        result.map_err(|error| match error {
+            ReadError::Refused(reason) => errors::refusal(reason),
+            ReadError::Engine(error) => self.engine_failed(&error),
+        })
+    }
+
+    /// The engine failed under a read: the process ends, and what it knows after the restart is what
+    /// its log and its checkpoint say.
+    pub(super) fn engine_failed(&self, error: &quorate_engine::EngineError) -> Status {
+        self.handle.fail(&error.to_string());
+        errors::engine()
     }
 
     /// Runs something long on the pool.

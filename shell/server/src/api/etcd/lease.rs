@@ -63,7 +63,7 @@ pub(super) async fn time_to_live(
         response.keys = api
             .on_pool(move || view.lease_keys(id))
             .await?
-            .map_err(|error| errors::engine(&error))?;
+            .map_err(|error| api.engine_failed(&error))?;
     }
     Ok(response)
 }

@@ -97,7 +97,7 @@ fn alarm_member(alarm: &Alarm) -> pb::AlarmMember {
 pub(super) async fn hash(api: Api, _: pb::HashRequest) -> Result<pb::HashResponse, Status> {
     let (stamp, view) = api.view(false).await?;
     let hash = api.on_pool(move || view.hash()).await?;
-    let hash = hash.map_err(|error| errors::engine(&error))?;
+    let hash = hash.map_err(|error| api.engine_failed(&error))?;
     Ok(pb::HashResponse { header: api.identity.header(stamp), hash })
 }
 

@@ -1,0 +1,75 @@
+//! A machine, its engine and its log, as a node would hold them.
+
+use bytes::Bytes;
+use quorate_engine::{Engine, MemEngine, MemSnapshot};
+use quorate_kv::*;
+
+/// See the module.
+#[derive(Default)]
+pub struct Server {
+    pub kv: Kv,
+    pub engine: MemEngine,
+    log: Vec<(At, Bytes)>,
+}
+
+impl Server {
+    /// Applies a command at a group time, not before the last.
+    pub fn apply(&mut self, keyspace: KeyspaceId, command: &Command, time_ms: u64) -> Applied {
+        let time_ms = time_ms.max(self.kv.time_ms());
+        let at = At { index: self.kv.applied() + 1, term: 1, time_ms };
+        let bytes = codec::encode(keyspace, command);
+        self.log.push((at, bytes.clone()));
+        let applied = self.kv.apply(&mut self.engine, at, &bytes).unwrap();
+        self.engine.publish();
+        assert_eq!(applied.keyspace, keyspace);
+        applied
+    }
+
+    pub fn view(&mut self, keyspace: KeyspaceId) -> View<MemSnapshot> {
+        let snapshot = self.engine.snapshot();
+        self.kv.view(keyspace, snapshot)
+    }
+
+    pub fn compact_step(&mut self, budget: usize) -> bool {
+        let more = self.kv.compact_step(&mut self.engine, budget).unwrap();
+        self.engine.publish();
+        more
+    }
+
+    pub fn compact_fully(&mut self) {
+        while self.compact_step(3) {}
+    }
+
+    /// Seals what is there, and makes it durable unless the crash is to come first.
+    pub fn checkpoint(&mut self, complete: bool) {
+        if self.kv.applied() == 0 {
+            return;
+        }
+        let newest = self.engine.usage().sealed_tables > 0;
+        if self.engine.durable_applied() >= self.kv.applied() || newest {
+            return;
+        }
+        self.kv.checkpoint(&mut self.engine).unwrap();
+        self.engine.seal(self.kv.applied()).unwrap();
+        if complete {
+            self.engine.complete_checkpoint();
+        }
+    }
+
+    /// Loses power, opens what the last checkpoint left, replays the log.
+    pub fn crash(&mut self) {
+        let engine = std::mem::take(&mut self.engine).crash();
+        self.kv = Kv::open(&engine).unwrap();
+        self.engine = engine;
+        assert_eq!(self.kv.applied(), self.engine.durable_applied());
+        for (at, bytes) in &self.log[self.kv.applied() as usize..] {
+            self.kv.apply(&mut self.engine, *at, bytes).unwrap();
+        }
+        self.engine.publish();
+    }
+
+    pub fn invariants(&mut self) {
+        let snapshot = self.engine.snapshot();
+        self.kv.engine_invariants(&snapshot).unwrap();
+    }
+}

@@ -1,0 +1,163 @@
+//! etcd's v3 API: which method is whose.
+//!
+//! One file a service. A method that is not built (Auth, Lock, Election, Snapshot, Downgrade,
+//! RangeStream) has no line in [`call`] and is answered as gRPC answers any unknown method, which is
+//! how etcd's own clients find out what a server has.
+
+mod cluster;
+pub mod convert;
+pub mod errors;
+mod health;
+mod kv;
+mod lease;
+mod maintenance;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use quorate_kv::limits::TxnLimits;
+use tonic::Status;
+
+pub use convert::Identity;
+
+use crate::grpc::{self, Body, Inbound};
+use crate::handle::Handle;
+use crate::limits::GRPC_OVERHEAD_BYTES;
+use crate::metrics::Metrics;
+use crate::runtime::Runtime;
+use crate::watch::WatchDesk;
+
+/// Everything that a call needs; cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+/// What an [`Api`] consists of.
+pub struct Parts {
+    /// The node.
+    pub handle: Handle,
+    /// The watch streams of this runtime.
+    pub watch: Arc<WatchDesk>,
+    /// This runtime.
+    pub runtime: Arc<Runtime>,
+    /// Cluster and member.
+    pub identity: Identity,
+    /// Keeps clusters apart; goes into new members' ids.
+    pub cluster_token: String,
+    /// Bounds of a transaction.
+    pub txn_limits: TxnLimits,
+    /// Largest request, in bytes.
+    pub max_request_bytes: usize,
+    /// The cluster's election timeout.
+    pub election_timeout: Duration,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl Api {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    fn message_limit(&self) -> usize {
+        self.max_request_bytes + GRPC_OVERHEAD_BYTES
+    }
+}
+
+/// Whether a client insists on a leader.
+fn requires_leader(headers: &HeaderMap) -> bool {
+    headers.get("hasleader").is_some_and(|value| value == "true")
+}
+
+/// Answers a gRPC call.
+pub async fn call(api: Api, request: Request<Incoming>) -> Response<Body> {
+    if let Err(status) = admit(&api, request.headers()) {
+        return grpc::refused(&status);
+    }
+    let method = api.metrics.started(request.uri().path());
+    let response = dispatch(&api, request).await;
+    api.metrics.handled(method, response.headers());
+    response
+}
+
+fn admit(api: &Api, headers: &HeaderMap) -> Result<(), Status> {
+    if requires_leader(headers) && !api.handle.shared().has_leader() {
+        return Err(errors::no_leader());
+    }
+    Ok(())
+}
+
+/// A line a method. What is called often is answered in place; what is called rarely is boxed, so that
+/// its size is not part of every call's future.
+async fn dispatch(api: &Api, request: Request<Incoming>) -> Response<Body> {
+    let (a, max) = (api.clone(), api.message_limit());
+    macro_rules! rare {
+        ($function:path) => {
+            Box::pin(grpc::unary(request, max, move |message, _| $function(a, message))).await
+        };
+    }
+    match request.uri().path() {
+        "/etcdserverpb.KV/Range" => {
+            grpc::unary(request, max, move |message, _| kv::range(a, message)).await
+        }
+        "/etcdserverpb.KV/Put" => {
+            grpc::unary(request, max, move |message, bytes| kv::put(a, message, bytes)).await
+        }
+        "/etcdserverpb.KV/Txn" => {
+            grpc::unary(request, max, move |message, bytes| kv::txn(a, message, bytes)).await
+        }
+        "/etcdserverpb.KV/DeleteRange" => {
+            grpc::unary(request, max, move |message, bytes| kv::delete_range(a, message, bytes))
+                .await
+        }
+        "/etcdserverpb.KV/Compact" => rare!(kv::compact),
+        "/etcdserverpb.Watch/Watch" => {
+            let require_leader = requires_leader(request.headers());
+            let inbound = Inbound::new(request.into_body(), max);
+            grpc::streaming(watch::watch(a, inbound, require_leader))
+        }
+        "/etcdserverpb.Lease/LeaseGrant" => rare!(lease::grant),
+        "/etcdserverpb.Lease/LeaseRevoke" => rare!(lease::revoke),
+        "/etcdserverpb.Lease/LeaseTimeToLive" => rare!(lease::time_to_live),
+        "/etcdserverpb.Lease/LeaseLeases" => rare!(lease::leases),
+        "/etcdserverpb.Lease/LeaseKeepAlive" => {
+            let require_leader = requires_leader(request.headers());
+            let inbound = Inbound::new(request.into_body(), max);
+            grpc::streaming(lease::keep_alive(a, inbound, require_leader))
+        }
+        "/etcdserverpb.Cluster/MemberList" => rare!(cluster::list),
+        "/etcdserverpb.Cluster/MemberAdd" => rare!(cluster::add),
+        "/etcdserverpb.Cluster/MemberRemove" => rare!(cluster::remove),
+        "/etcdserverpb.Cluster/MemberUpdate" => rare!(cluster::update),
+        "/etcdserverpb.Cluster/MemberPromote" => rare!(cluster::promote),
+        "/etcdserverpb.Maintenance/Status" => rare!(maintenance::status),
+        "/etcdserverpb.Maintenance/Alarm" => rare!(maintenance::alarm),
+        "/etcdserverpb.Maintenance/Hash" => rare!(maintenance::hash),
+        "/etcdserverpb.Maintenance/HashKV" => rare!(maintenance::hash_kv),
+        "/etcdserverpb.Maintenance/MoveLeader" => rare!(maintenance::move_leader),
+        "/etcdserverpb.Maintenance/Defragment" => rare!(maintenance::defragment),
+        "/grpc.health.v1.Health/Check" => rare!(health::check),
+        "/grpc.health.v1.Health/Watch" => grpc::streaming(health::watch()),
+        path => grpc::refused(&errors::unknown_method(path, is_known_service(path))),
+    }
+}
+
+fn is_known_service(path: &str) -> bool {
+    let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    ["KV", "Watch", "Lease", "Cluster", "Maintenance", "Auth"]
+        .iter()
+        .any(|name| service.strip_prefix("etcdserverpb.") == Some(name))
+        || ["grpc.health.v1.Health", "v3lockpb.Lock", "v3electionpb.Election"].contains(&service)
+}
