@@ -2,15 +2,19 @@
 
 #![allow(unreachable_pub)]
 
+mod bare;
 mod closed;
 mod handoff;
 mod keys;
 mod limits;
+mod open;
 mod proc;
+mod report;
 mod rows;
 mod sample;
 mod servers;
 mod spike_threads;
+mod table;
 mod wire;
 
 use anyhow::Result;
@@ -29,6 +33,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The key-value table: ours, etcd and the bare gRPC server beside each other.
+    Kv(table::Options),
+    /// The bare gRPC server; runs until it is killed.
+    Bare(bare::Options),
     /// The spike of docs/decisions/0001-threads.md.
     Spike(spike_threads::matrix::Options),
     /// One server of the spike; runs until it is killed.
@@ -37,6 +45,8 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Kv(options) => block_on(table::run(&options)),
+        Command::Bare(options) => bare::run(&options),
         Command::SpikeServer(options) => spike_threads::server::run(&options),
         Command::Spike(options) => block_on(spike_threads::matrix::run(&options)),
     }

@@ -2,7 +2,7 @@
 
 use crate::closed;
 use crate::limits::KEYS;
-use crate::rows::kv::Put;
+use crate::rows::kv::{KvLoad, Work};
 use crate::sample::{Sample, median};
 use crate::servers::{Cluster, Program};
 use crate::wire::Conn;
@@ -91,8 +91,8 @@ fn short(variant: &str) -> String {
 
 async fn measure(cluster: &Cluster, clients: usize, conns: usize, secs: u64) -> Result<Sample> {
     let conns = Conn::open_many(&cluster.addresses(), conns).await?;
-    let clients = (0..clients).map(|i| Put::new(&conns[i % conns.len()], i as u64, KEYS));
-    closed::run(clients.collect(), &cluster.pids(), Duration::from_secs(secs)).await
+    let clients = KvLoad::many(&conns, Work::Put, clients, KEYS);
+    closed::run(clients, &cluster.pids(), Duration::from_secs(secs)).await
 }
 
 #[cfg(test)]

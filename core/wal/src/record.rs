@@ -86,6 +86,12 @@ impl Record {
         }
     }
 
+    /// Bytes that it takes in the log, padding aside.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        crate::frame::framed_len(self)
+    }
+
     /// Appends the records of one `Persist` to `records`: the entries first, then term, vote and
     /// commit. A torn write may cut between them, and then no commit index may survive the entries
     /// that it speaks of. (An entry may survive its term: see [`crate::RecoveredGroup`].)

@@ -23,6 +23,9 @@ pub const MAX_INBOX_MESSAGE_BYTES: usize = 128 << 20;
 /// Bytes of one batch that the node thread writes to the log itself when nothing else is going on.
 pub const MAX_INLINE_SYNC_BYTES: usize = 64 << 10;
 
+/// The node thread writes the log itself only while recent syncs took less than this.
+pub const MAX_INLINE_SYNC: Duration = Duration::from_millis(2);
+
 /// Connections of clients, over all addresses.
 pub const MAX_CONNECTIONS: usize = 16_384;
 

@@ -62,6 +62,8 @@ struct Spike {
     revision: u64,
     waited: Duration,
     random: u64,
+    /// Time that puts spent on finding the version before.
+    reading: Duration,
 }
 
 /// A 40-byte header (create and mod revision, version, lease) and the value.
@@ -117,6 +119,7 @@ impl Spike {
             revision: 1,
             waited: Duration::ZERO,
             random: 1,
+            reading: Duration::ZERO,
         }
     }
 
@@ -169,6 +172,7 @@ impl Spike {
     fn time(&mut self, what: &str, times: u64, mut operation: impl FnMut(&mut Self, u64)) {
         let mut all = Vec::with_capacity(times as usize);
         let cpu = cpu_time_ns();
+        self.reading = Duration::ZERO;
         let begin = Instant::now();
         for i in 0..times {
             let begin = Instant::now();
@@ -181,7 +185,7 @@ impl Spike {
         all.sort_unstable();
         let at = |share: f64| all[((all.len() - 1) as f64 * share) as usize] as f64 / 1e3;
         println!(
-            "{:?} {what:13} {mean:8.2} / {:.2} / {:.2} / {:.1} / {:.0}   ({whole:.1?})",
+            "{:?} {what:13} {mean:8.2} / {:.2} / {:.2} / {:.1} / {:.0}   ({whole:.1?}, reading {:.2})",
             self.layout,
             at(0.5),
             at(0.99),
@@ -212,7 +216,10 @@ impl Spike {
         match self.layout {
             Layout::A => {
                 let head = head(n);
-                if let Some(old) = self.engine.get(&head).unwrap() {
+                let begin = Instant::now();
+                let old = self.engine.get(&head).unwrap();
+                self.reading += begin.elapsed();
+                if let Some(old) = old {
                     let old_revision = u64::from_be_bytes(old[..8].try_into().unwrap());
                     self.engine.insert(&version(n, old_revision), &old).unwrap();
                 }
@@ -220,7 +227,9 @@ impl Spike {
             }
             Layout::B => {
                 // The new record needs the old one's create revision and version.
+                let begin = Instant::now();
                 let _ = self.newest(n);
+                self.reading += begin.elapsed();
                 self.engine.insert(&version(n, revision), &record(revision)).unwrap();
             }
         }

@@ -143,7 +143,8 @@ impl FileDisk {
 
     fn create_file(&self, segment: SegmentId, bytes: u64) -> io::Result<()> {
         let path = self.path(segment);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             Err(errno) => return Err(errno.into()),
@@ -249,7 +250,8 @@ impl Disk for FileDisk {
 
     fn sync_dir(&self) -> Result<(), DiskError> {
         let synced = self.handle.sync_all();
-        synced.map_err(|error| DiskError::Io(format!("fsync {}: {error}", self.directory.display())))
+        synced
+            .map_err(|error| DiskError::Io(format!("fsync {}: {error}", self.directory.display())))
     }
 }
 

@@ -49,6 +49,7 @@ pub use open::{EngineOptions, engine_dir, remove_generation};
 use read::Lookup;
 pub(crate) use read::failure;
 pub use shared::EngineFigures;
+use shared::Garbage;
 pub(crate) use shared::{Sealed, Shared, Work};
 pub use snapshot::DiskSnapshot;
 
@@ -143,8 +144,10 @@ impl DiskEngine {
         let (installed, flushed, lookup) = self.shared.newest_lookup();
         let gone = usize::try_from(flushed - self.flushed).expect("a few tables at most");
         assert!(gone <= self.sealed.len(), "{gone} tables were flushed of {}", self.sealed.len());
-        self.sealed.drain(..gone);
-        (self.installed, self.flushed, self.lookup) = (installed, flushed, lookup);
+        let tables = self.sealed.drain(..gone).map(|sealed| sealed.table).collect();
+        let lookup = std::mem::replace(&mut self.lookup, lookup);
+        (self.installed, self.flushed) = (installed, flushed);
+        self.shared.discard(Garbage { tables, lookup });
     }
 }
 

@@ -1,9 +1,15 @@
 //! The only crate that opens files: the disk engine, and the real disk of the log.
 
+mod disk;
 mod engine;
 mod engine_thread;
+mod latency;
+mod wal_thread;
 
+pub use disk::{DirectoryLock, FileDisk, LOCK_FILE, LockError, free_space};
 pub use engine::{
     DiskEngine, DiskSnapshot, EngineFigures, EngineOptions, engine_dir, remove_generation,
 };
 pub use engine_thread::{EngineEvent, EngineThread};
+pub use latency::{BUCKETS, LatencyFigures, LatencyHistogram};
+pub use wal_thread::{SharedDisk, WalEvent, WalHandle, WalStopped, WalThread, start_wal};

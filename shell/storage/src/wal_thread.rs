@@ -11,6 +11,7 @@
 //!
 //! Locks are held for stepping the writer and for moving vectors, never for an operation of the disk.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -61,6 +62,8 @@ struct Queue {
     bytes: usize,
     /// Someone carries operations out.
     busy: bool,
+    /// Orders to the other thread that are not answered.
+    files: usize,
     stop: bool,
     stopped: Option<String>,
 }
@@ -133,9 +136,9 @@ impl WalHandle {
         Ok(())
     }
 
-    /// Writes and syncs the batch on this thread if nothing is under way: then everything up to the
-    /// returned number is durable, and no `Persisted` event tells so. Otherwise `None`, and the
-    /// batch was handed over as by `append`.
+    /// Writes and syncs the batch on this thread if nothing is under way, and returns what happened:
+    /// these events are not told otherwise. `None`: something was under way, and the batch was
+    /// handed over as by `append`. Worth it while [`LatencyHistogram::recent_us`] is short.
     ///
     /// # Errors
     /// `WalStopped` if the log had stopped, or has failed now: then stop the process.
@@ -143,7 +146,7 @@ impl WalHandle {
         &self,
         seq: Seq,
         records: Vec<Record>,
-    ) -> Result<Option<Seq>, WalStopped> {
+    ) -> Result<Option<Vec<WalEvent>>, WalStopped> {
         let mut queue = lock(&self.shared.queue);
         self.shared.check(&queue)?;
         let free = !queue.busy && queue.inputs.is_empty() && lock(&self.shared.writer).is_idle();
@@ -154,20 +157,12 @@ impl WalHandle {
         }
         queue.busy = true;
         drop(queue);
-        let result = self.shared.carry_out(Input::Append { seq, records }, &mut |event| event);
-        let mut queue = lock(&self.shared.queue);
-        queue.busy = false;
-        if let Err(error) = &result {
-            queue.stopped = Some(error.clone());
-        }
-        if !queue.inputs.is_empty() || queue.stopped.is_some() {
-            self.shared.wake.notify_one();
-        }
-        drop(queue);
+        let mut events = Vec::new();
+        let batch = vec![Input::Append { seq, records }];
+        let result = self.shared.carry_out(batch, &mut |event| events.push(event));
+        self.shared.end_turn(&result);
         result.map_err(WalStopped)?;
-        // Without space for a segment the batch waits in the writer; its event comes later.
-        let persisted = lock(&self.shared.writer).persisted();
-        Ok((persisted >= seq).then_some(persisted))
+        Ok(Some(events))
     }
 
     /// Whether less than `MAX_PENDING_BYTES` waits to be written.
@@ -259,14 +254,46 @@ impl Shared {
         }
     }
 
-    /// Steps the writer with `input` and carries out what follows on this thread, until it waits.
+    /// Waits for work and takes the turn; `None`: the log ends.
+    fn wait(&self) -> Option<Vec<Input>> {
+        let mut queue = lock(&self.queue);
+        loop {
+            if queue.stopped.is_some() {
+                return None;
+            }
+            if !queue.busy && !queue.inputs.is_empty() {
+                queue.busy = true;
+                queue.bytes = 0;
+                return Some(std::mem::take(&mut queue.inputs));
+            }
+            if queue.stop && !queue.busy && queue.files == 0 {
+                queue.stopped = Some(SHUT_DOWN.to_owned());
+                return None;
+            }
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Gives the turn back after carrying out.
+    fn end_turn(&self, result: &Result<(), String>) {
+        let mut queue = lock(&self.queue);
+        queue.busy = false;
+        if let Err(error) = result {
+            queue.stopped.get_or_insert_with(|| error.clone());
+        }
+        if !queue.inputs.is_empty() || queue.stop || queue.stopped.is_some() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Steps the writer with each input and carries out what follows, until it waits.
     fn carry_out(
         &self,
-        input: Input,
-        on_event: &mut impl FnMut(WalEvent) -> WalEvent,
+        inputs: Vec<Input>,
+        on_event: &mut impl FnMut(WalEvent),
     ) -> Result<(), String> {
         let mut outputs = Vec::new();
-        self.step(input, &mut outputs)?;
+        inputs.into_iter().try_for_each(|input| self.step(input, &mut outputs))?;
         while !outputs.is_empty() {
             for output in std::mem::take(&mut outputs) {
                 self.carry_out_one(output, &mut outputs, on_event)?;
@@ -279,49 +306,90 @@ impl Shared {
         &self,
         output: Output,
         outputs: &mut Vec<Output>,
-        on_event: &mut impl FnMut(WalEvent) -> WalEvent,
+        on_event: &mut impl FnMut(WalEvent),
     ) -> Result<(), String> {
-        let answer = match output {
-            Output::Write { .. } => perform(&*self.disk, &output),
-            Output::Sync { .. } => {
-                let begun = Instant::now();
-                let answer = perform(&*self.disk, &output);
-                self.syncs.record(begun.elapsed());
-                // What arrived meanwhile is the next sync group: the writer learns of it first.
-                self.take_inputs(outputs)?;
-                answer
-            }
-            Output::Create { .. } | Output::Delete { .. } => {
-                let files = lock(&self.files).clone();
-                files.ok_or("the log's files are closed")?.send(output).map_err(|e| e.to_string())?;
-                None
-            }
+        match output {
+            Output::Write { .. } => self.answer(&output, outputs),
+            Output::Sync { .. } => self.sync(&output, outputs),
+            Output::Create { .. } | Output::Delete { .. } => self.order(output),
             Output::Persisted { seq } => {
                 on_event(WalEvent::Persisted { seq });
-                None
+                Ok(())
             }
             Output::NoSpace => {
                 on_event(WalEvent::NoSpace);
-                None
+                Ok(())
             }
             Output::SpaceFound => {
                 on_event(WalEvent::SpaceFound);
-                None
+                Ok(())
             }
+        }
+    }
+
+    fn answer(&self, output: &Output, outputs: &mut Vec<Output>) -> Result<(), String> {
+        let input = perform(&*self.disk, output).ok_or("an operation has an answer")?;
+        self.step(input, outputs)
+    }
+
+    fn sync(&self, output: &Output, outputs: &mut Vec<Output>) -> Result<(), String> {
+        let begun = Instant::now();
+        let input = perform(&*self.disk, output).ok_or("an operation has an answer")?;
+        self.syncs.record(begun.elapsed());
+        // What arrived meanwhile is the next sync group: the writer learns of it first.
+        let arrived = {
+            let mut queue = lock(&self.queue);
+            queue.bytes = 0;
+            std::mem::take(&mut queue.inputs)
         };
-        answer.map_or(Ok(()), |input| self.step(input, outputs))
+        arrived.into_iter().try_for_each(|input| self.step(input, outputs))?;
+        self.step(input, outputs)
+    }
+
+    /// Hands a creation or deletion to the other thread.
+    fn order(&self, output: Output) -> Result<(), String> {
+        let files = lock(&self.files).clone().ok_or("the thread for files has ended")?;
+        lock(&self.queue).files += 1;
+        files.send(output).map_err(|_| "the thread for files has ended".to_owned())
     }
 
     fn step(&self, input: Input, outputs: &mut Vec<Output>) -> Result<(), String> {
         lock(&self.writer).step(input, outputs).map_err(|halt| halt.to_string())
     }
+}
 
-    fn take_inputs(&self, outputs: &mut Vec<Output>) -> Result<(), String> {
-        let inputs = {
-            let mut queue = lock(&self.queue);
-            queue.bytes = 0;
-            std::mem::take(&mut queue.inputs)
-        };
-        inputs.into_iter().try_for_each(|input| self.step(input, outputs))
+/// The WAL thread.
+fn run_log(shared: &Shared, mut on_event: impl FnMut(WalEvent)) {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        while let Some(inputs) = shared.wait() {
+            let result = shared.carry_out(inputs, &mut on_event);
+            shared.end_turn(&result);
+            result?;
+        }
+        Ok(())
+    }));
+    // The other thread ends when nobody can give it orders.
+    lock(&shared.files).take();
+    let error = match result {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error,
+        Err(_) => "the WAL thread panicked".to_owned(),
+    };
+    shared.end_turn(&Err(error.clone()));
+    on_event(WalEvent::Failed { error });
+}
+
+/// The thread that creates and deletes segments.
+fn run_files(shared: &Shared, orders: &Receiver<Output>) {
+    for order in orders {
+        let answer = catch_unwind(AssertUnwindSafe(|| perform(&*shared.disk, &order)));
+        let panicked = || Input::Failed { what: "the thread for files panicked".to_owned() };
+        let input = answer.ok().flatten().unwrap_or_else(panicked);
+        let mut queue = lock(&shared.queue);
+        queue.files -= 1;
+        shared.push(queue, input);
     }
 }
+
+#[cfg(test)]
+mod tests;

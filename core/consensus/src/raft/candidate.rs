@@ -7,7 +7,8 @@
 //!   once the term and vote that they rest on are durable (contract 2).
 //! - A voter grants at most one vote a term, and only to a log that holds at least what its own does
 //!   (5.4.1). Its own membership does not matter: the candidate's may be newer.
-//! - A node that is not a voter never campaigns. A sole voter elects itself without waiting.
+//! - A node that no membership in its log, from the last committed one on, names as a voter never
+//!   campaigns. A sole voter elects itself without waiting.
 
 use std::collections::BTreeMap;
 
@@ -24,9 +25,10 @@ pub(super) struct Candidate {
 }
 
 impl Raft {
-    /// Only voters start elections.
+    /// Only voters start elections, and those whose removal is not known to be committed: without the
+    /// last entries that only they may hold, the rest could be unable to elect (thesis, 4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
-        self.members.current().is_voter(self.config.id)
+        self.members.may_vote(self.config.id)
     }
 
     pub(super) fn run_election_timer(&mut self, out: &mut Vec<Output>) {

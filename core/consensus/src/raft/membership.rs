@@ -41,6 +41,11 @@ impl Members {
         self.current().voters().eq([id])
     }
 
+    /// Whether `id` votes in the last committed membership or in any behind it.
+    pub(super) fn may_vote(&self, id: NodeId) -> bool {
+        self.history.iter().any(|(_, membership)| membership.is_voter(id))
+    }
+
     /// Takes note of an appended entry; says whether the membership changed.
     pub(super) fn appended(&mut self, entry: &Entry) -> bool {
         let Payload::Membership { membership, .. } = &entry.payload else { return false };

@@ -151,8 +151,14 @@ impl Raft {
         let Some(progress) = self.progress_mut(peer) else { return };
         let next = progress.next;
         let stuck = next > last || !progress.may_send(&limits);
-        if stuck && progress.reading.is_none() && self.log.term_at(next.prev()).is_some() {
+        if !stuck || progress.reading.is_some() {
+            return;
+        }
+        if self.log.term_at(next.prev()).is_some() {
             self.send_append(peer, Vec::new(), out);
+        } else if let Some(progress) = self.progress_mut(peer) {
+            // What is under way has left the log meanwhile: it takes a snapshot.
+            progress.probe_from(progress.matched.next());
         }
     }
 

@@ -1,7 +1,9 @@
 //! A machine, its engine and its log, as a node would hold them.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
-use quorate_engine::{Engine, MemEngine, MemSnapshot};
+use quorate_engine::{Direction, Engine, MemEngine, MemSnapshot, Read};
 use quorate_kv::*;
 
 /// See the module.
@@ -66,6 +68,18 @@ impl Server {
             self.kv.apply(&mut self.engine, *at, bytes).unwrap();
         }
         self.engine.publish();
+    }
+
+    /// Everything in the engine but what is allowed to differ between members: the meta record, and
+    /// which version a change replaced.
+    pub fn pairs(&mut self) -> Vec<(Bytes, Bytes)> {
+        let all = self.engine.scan((Bound::Unbounded, Bound::Unbounded), Direction::Forward);
+        let all = all.map(|pair| pair.unwrap()).filter(|(key, _)| key[0] != b'm');
+        let strip = |(key, value): (Bytes, Bytes)| match key[0] {
+            b'r' => (key, value.slice(13..)),
+            _ => (key, value),
+        };
+        all.map(strip).collect()
     }
 
     pub fn invariants(&mut self) {

@@ -327,6 +327,16 @@ impl Space {
         TxnResult { revision: self.so_far(), succeeded, responses }
     }
 
+    /// How many versions compaction keeps.
+    pub fn kept(&self) -> usize {
+        let is_kept = |(place, version): &(usize, &Version)| {
+            let later = self.versions[place + 1..].iter().find(|v| v.key == version.key);
+            version.revision >= self.compacted
+                || (version.pair.is_some() && later.is_none_or(|v| v.revision > self.compacted))
+        };
+        self.versions.iter().enumerate().filter(is_kept).count()
+    }
+
     /// All events of a range from a revision on, by revision; what compaction hides is hidden.
     pub fn history(&self, range: &KeyRange, from: i64) -> Vec<(i64, Vec<Event>)> {
         let mut history: Vec<(i64, Vec<Event>)> = Vec::new();

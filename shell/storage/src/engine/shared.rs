@@ -22,6 +22,15 @@ pub(crate) struct Sealed {
     pub(crate) table: Arc<Memtable>,
 }
 
+/// What the owner has no more use for. Freeing a table of 32 MiB takes tens of milliseconds, and the last
+/// holder of a file deletes it: so neither is done by the owner.
+pub(super) struct Garbage {
+    #[expect(dead_code, reason = "held to be dropped elsewhere")]
+    pub(super) tables: Vec<Arc<Memtable>>,
+    #[expect(dead_code, reason = "held to be dropped elsewhere")]
+    pub(super) lookup: Lookup,
+}
+
 /// What the engine thread is to do next.
 pub(crate) enum Work {
     Flush(Sealed),
@@ -56,6 +65,8 @@ struct Queue {
     /// Oldest first. The one being flushed stays at the front until it is durable.
     sealed: VecDeque<Sealed>,
     stop: bool,
+    /// At most one item for each change of the files, which the same thread makes.
+    garbage: Vec<Garbage>,
 }
 
 #[derive(Default)]
@@ -199,6 +210,12 @@ impl Shared {
     pub(crate) fn next_work(&self, compact: bool, compact_first: bool) -> Work {
         let mut queue = lock(&self.queue);
         loop {
+            if !queue.garbage.is_empty() {
+                let garbage = std::mem::take(&mut queue.garbage);
+                drop(queue);
+                drop(garbage);
+                queue = lock(&self.queue);
+            }
             if queue.stop {
                 return Work::Stop;
             }
@@ -208,6 +225,12 @@ impl Shared {
                 _ => queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
             }
         }
+    }
+
+    /// Leaves it to the engine thread to free this.
+    pub(super) fn discard(&self, garbage: Garbage) {
+        lock(&self.queue).garbage.push(garbage);
+        self.wake.notify_one();
     }
 
     /// Tells the engine thread to end after what it is doing.

@@ -26,11 +26,11 @@ pub(super) struct Checks {
 
 impl Checks {
     /// Node `id` asks for a barrier.
-    pub fn read(&mut self, node: u64, id: u64) {
+    pub(super) fn read(&mut self, node: u64, id: u64) {
         self.reads.insert((node, id), LogIndex(self.applied.len() as u64));
     }
 
-    pub fn output(&mut self, node: u64, raft: &Raft, output: &Output) {
+    pub(super) fn output(&mut self, node: u64, raft: &Raft, output: &Output) {
         match output {
             Output::Persist(persist) => {
                 persist.entries.iter().for_each(|entry| self.write(raft, entry));

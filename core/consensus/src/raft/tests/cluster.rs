@@ -40,10 +40,6 @@ impl Store {
             self.entries.extend(persist.entries);
         }
     }
-
-    pub fn last(&self) -> LogIndex {
-        LogIndex(self.start.index.0 + self.entries.len() as u64)
-    }
 }
 
 /// The membership after `applied`.
@@ -123,7 +119,7 @@ pub(super) fn voters(ids: impl IntoIterator<Item = u64>) -> Membership {
 }
 
 impl Cluster {
-    pub fn new(nodes: u64, seed: u64, limits: Limits) -> Self {
+    pub(super) fn new(nodes: u64, seed: u64, limits: Limits) -> Self {
         let mut cluster = Self {
             now: Duration::ZERO,
             nodes: BTreeMap::new(),
@@ -143,7 +139,7 @@ impl Cluster {
     }
 
     /// Adds a running node whose log holds `entries` (none: it waits to be added by the others).
-    pub fn join(&mut self, id: u64, entries: Vec<Entry>) {
+    pub(super) fn join(&mut self, id: u64, entries: Vec<Entry>) {
         let node = Node {
             raft: None,
             store: Store { entries, ..Store::default() },
@@ -159,16 +155,16 @@ impl Cluster {
         self.restart(id);
     }
 
-    pub fn node(&mut self, id: u64) -> &mut Node {
+    pub(super) fn node(&mut self, id: u64) -> &mut Node {
         self.nodes.get_mut(&id).expect("no such node")
     }
 
-    pub fn raft(&self, id: u64) -> Option<&Raft> {
+    pub(super) fn raft(&self, id: u64) -> Option<&Raft> {
         self.nodes.get(&id)?.raft.as_ref()
     }
 
     /// Everything that was not confirmed is gone, except the first `survivors` writes.
-    pub fn crash(&mut self, id: u64, survivors: usize) {
+    pub(super) fn crash(&mut self, id: u64, survivors: usize) {
         let node = self.node(id);
         node.raft = None;
         for write in std::mem::take(&mut node.writes).into_iter().take(survivors) {
@@ -178,7 +174,7 @@ impl Cluster {
         node.machine = node.store.engine.clone();
     }
 
-    pub fn restart(&mut self, id: u64) {
+    pub(super) fn restart(&mut self, id: u64) {
         let (seed, limits) = (self.seed, self.limits.clone());
         let node = self.node(id);
         node.boot += 1;
@@ -201,7 +197,7 @@ impl Cluster {
     }
 
     /// One input and everything that follows from it here, without the end of the burst.
-    pub fn input(&mut self, id: u64, input: Input) {
+    pub(super) fn input(&mut self, id: u64, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let now = self.now;
@@ -230,7 +226,7 @@ impl Cluster {
     }
 
     /// Ends a burst.
-    pub fn flush(&mut self, id: u64) {
+    pub(super) fn flush(&mut self, id: u64) {
         self.input(id, Input::Flush);
     }
 
@@ -310,7 +306,7 @@ impl Cluster {
     }
 
     /// The disk confirms the first `count` writes.
-    pub fn persist(&mut self, id: u64, count: usize) {
+    pub(super) fn persist(&mut self, id: u64, count: usize) {
         if let Some(input) = self.write_some(id, count) {
             self.input(id, input);
             self.flush(id);
@@ -318,7 +314,7 @@ impl Cluster {
     }
 
     /// Delivers one packet, unless the way is cut or the receiver is down.
-    pub fn deliver(&mut self, packet: Packet) {
+    pub(super) fn deliver(&mut self, packet: Packet) {
         let Packet { from, to, parcel } = packet;
         let lost = self.cut.contains(&(from, to)) || self.raft(to).is_none();
         match parcel {
@@ -369,7 +365,7 @@ impl Cluster {
     }
 
     /// The engine writes a checkpoint; with `compact` the log before it goes, but for `keep` entries.
-    pub fn checkpoint(&mut self, id: u64, compact: bool, keep: u64) {
+    pub(super) fn checkpoint(&mut self, id: u64, compact: bool, keep: u64) {
         let node = self.node(id);
         if node.raft.is_none() {
             return;
@@ -387,7 +383,7 @@ impl Cluster {
     }
 
     /// Time passes; whoever asked to be called by then is called.
-    pub fn pass(&mut self, by: Duration) {
+    pub(super) fn pass(&mut self, by: Duration) {
         let until = self.now + by;
         while let Some(due) = self.next_deadline().filter(|due| *due <= until) {
             self.now = self.now.max(due);
@@ -405,22 +401,17 @@ impl Cluster {
         self.now = until;
     }
 
-    pub fn next_deadline(&self) -> Option<Duration> {
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
         self.nodes.values().filter_map(|node| node.raft.as_ref()?.next_deadline()).min()
     }
 
-    /// Group time and term of a leader, if there is one that a majority of terms does not exceed.
-    pub fn leader(&self) -> Option<u64> {
+    /// The leader of the highest term, if there is one.
+    pub(super) fn leader(&self) -> Option<u64> {
         let leaders =
             self.nodes.iter().filter(|(_, node)| node.raft.as_ref().is_some_and(Raft::is_leader));
         leaders
             .max_by_key(|(_, node)| node.raft.as_ref().map_or(Term(0), Raft::term))
             .map(|(id, _)| *id)
-    }
-
-    #[allow(dead_code, reason = "for debugging a failing seed")]
-    pub fn group_time(&self, id: u64) -> GroupTime {
-        self.raft(id).map_or(GroupTime(0), |raft| raft.group_time(self.now))
     }
 }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::cluster::{Cluster, Packet, membership_of};
+use super::print;
 use crate::limits::Limits;
 use crate::raft::clock::Rng;
-use crate::{Input, Member, Membership, NodeId, Origin, Raft};
+use crate::{Input, Member, Membership, NodeId, Origin};
 
 const SEEDS: u64 = 300;
 const STEPS: u64 = 1_500;
@@ -283,9 +284,23 @@ impl Life {
                 return;
             }
         }
-        let states: Vec<_> =
-            self.cluster.nodes.values().map(|n| n.raft.as_ref().map(Raft::role)).collect();
-        panic!("no progress after healing: {states:?}");
+        for (id, node) in &self.cluster.nodes {
+            let Some(raft) = &node.raft else { continue };
+            println!(
+                "n{id} {:?} term {} leader {:?} last {}@{:?} durable {} commit {} applied {} {}",
+                raft.role(),
+                raft.term(),
+                raft.leader(),
+                raft.last_index(),
+                raft.term_at(raft.last_index()),
+                raft.persisted(),
+                raft.commit(),
+                raft.applied(),
+                print::membership(raft.membership()),
+            );
+            raft.progress().for_each(|(id, progress)| println!("   n{id} {progress:?}"));
+        }
+        panic!("no progress after healing");
     }
 
     fn settle(&mut self) {

@@ -1,0 +1,289 @@
+//! The table: one line a row, the sides beside each other, the ratio, and what was asked for.
+
+use crate::rows::store::{Large, Restart};
+use crate::rows::{Row, Target};
+use crate::sample::Sample;
+use anyhow::{Context, Result};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// What one side showed in one row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// The median run.
+    Run(Sample),
+    /// Memory and restart.
+    Restart(Restart),
+    /// The large store.
+    Large(Large),
+}
+
+/// One row of the table.
+#[derive(Debug, Clone)]
+pub struct Line {
+    row: Row,
+    nodes: usize,
+    ours: Option<Cell>,
+    peer: Option<Cell>,
+    bare: Option<Cell>,
+    failure: Option<String>,
+}
+
+impl Line {
+    /// An empty line.
+    pub fn new(row: Row, nodes: usize) -> Self {
+        Self { row, nodes, ours: None, peer: None, bare: None, failure: None }
+    }
+
+    /// Fills in one side.
+    pub fn set(&mut self, side: &str, cell: Cell) {
+        match side {
+            "quorate" => self.ours = Some(cell),
+            "etcd" => self.peer = Some(cell),
+            _ => self.bare = Some(cell),
+        }
+    }
+
+    /// Says why there are no figures.
+    pub fn fail(&mut self, error: &anyhow::Error) {
+        self.failure = Some(format!("{error:#}"));
+    }
+
+    fn verdict(&self) -> String {
+        match (&self.ours, &self.peer) {
+            (Some(Cell::Run(ours)), Some(Cell::Run(peer))) => {
+                let bare = match &self.bare {
+                    Some(Cell::Run(bare)) => Some(bare),
+                    _ => None,
+                };
+                run_verdict(ours, peer, bare, self.row.target(self.nodes))
+            }
+            (Some(Cell::Restart(ours)), Some(Cell::Restart(peer))) => restart_verdict(ours, peer),
+            (Some(Cell::Large(ours)), _) => large_verdict(ours),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Lines for one number of nodes.
+#[derive(Debug, Clone)]
+pub struct Table {
+    nodes: usize,
+    about: String,
+    lines: Vec<Line>,
+}
+
+impl Table {
+    /// An empty table. `about` tells the machine and the runs.
+    pub fn new(nodes: usize, about: String) -> Self {
+        Self { nodes, about, lines: Vec::new() }
+    }
+
+    /// Adds a line.
+    pub fn push(&mut self, line: Line) {
+        self.lines.push(line);
+    }
+
+    /// What stands above the lines.
+    pub fn head(&self) -> String {
+        format!(
+            "{}\n\nA cell is operations a second · p50/p99 ms · server CPU µs/op (generator µs/op).\n\n\
+             | row | quorate | etcd | bare gRPC | ratio, and what is asked |\n|---|---|---|---|---|",
+            self.about
+        )
+    }
+
+    /// One line of Markdown.
+    pub fn format(&self, line: &Line) -> String {
+        if let Some(why) = &line.failure {
+            return format!("| {} | failed: {} | | | |", line.row.name, one_line(why));
+        }
+        let cell = |c: &Option<Cell>| c.as_ref().map_or_else(|| "–".to_owned(), format_cell);
+        let (ours, peer, bare) = (cell(&line.ours), cell(&line.peer), cell(&line.bare));
+        format!("| {} | {ours} | {peer} | {bare} | {} |", line.row.name, line.verdict())
+    }
+
+    /// Names of the rows that failed.
+    pub fn failed(&self) -> Vec<&'static str> {
+        self.lines.iter().filter(|l| l.failure.is_some()).map(|l| l.row.name).collect()
+    }
+
+    fn markdown(&self) -> String {
+        let lines = self.lines.iter().map(|l| self.format(l)).collect::<Vec<_>>();
+        format!("## Nodes: {}\n\n{}\n{}\n", self.nodes, self.head(), lines.join("\n"))
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().replace('|', "/")
+}
+
+fn format_cell(cell: &Cell) -> String {
+    match cell {
+        Cell::Run(s) => format_run(s),
+        Cell::Restart(r) => format!(
+            "fill {:.1} s · {} resident · {} on disk · kill -9 to serving {:.2} s",
+            r.fill.as_secs_f64(),
+            mib(r.rss),
+            mib(r.disk),
+            r.restart.as_secs_f64(),
+        ),
+        Cell::Large(l) => format!(
+            "{} over 100 k keys · {} over 10 M · {} resident · {} on disk",
+            format_run(&l.small),
+            format_run(&l.large),
+            mib(l.rss),
+            mib(l.disk),
+        ),
+    }
+}
+
+fn format_run(s: &Sample) -> String {
+    let mut out = format!(
+        "{} · {:.2}/{:.2} · {:.1} µs ({:.1})",
+        grouped(s.rate),
+        s.p50_ms,
+        s.p99_ms,
+        s.cpu_us,
+        s.generator_us
+    );
+    if s.worst_second_ms > 0.0 {
+        let tail = (s.p999_ms, s.worst_second_ms, s.missed);
+        // Writing to a String cannot fail.
+        let _ = write!(out, " · p99.9 {:.2}, worst second {:.2}, missed {}", tail.0, tail.1, tail.2);
+    }
+    out
+}
+
+fn run_verdict(
+    ours: &Sample,
+    peer: &Sample,
+    bare: Option<&Sample>,
+    target: Option<Target>,
+) -> String {
+    if ours.worst_second_ms > 0.0 {
+        let (resolve, goal) = (ours.p99_ms <= peer.p99_ms, ours.p999_ms <= peer.p99_ms);
+        return format!("p99 ≤ etcd's: {}; p99.9 ≤ etcd's p99: {}", pass(resolve), pass(goal));
+    }
+    let (ratio, cpu) = (ours.rate / peer.rate, ours.cpu_us / peer.cpu_us);
+    let mut out = format!("{ratio:.2}×, CPU {cpu:.2}×");
+    if let Some(bare) = bare {
+        let _ = write!(out, ", {:.0} % of bare", 100.0 * ours.rate / bare.rate);
+    }
+    if let Some(t) = target {
+        let resolve = ratio >= t.rate.0 && cpu <= t.cpu.0;
+        let goal = ratio >= t.rate.1 && cpu <= t.cpu.1;
+        let _ = write!(out, "; ≥ {}×: {}", t.rate.0, pass(resolve));
+        let _ = write!(out, "; goal ≥ {}×: {}", t.rate.1, pass(goal));
+        if t.cpu.0.is_finite() {
+            let _ = write!(out, " (with CPU ≤ {}× and {}×)", t.cpu.0, t.cpu.1);
+        }
+    }
+    out
+}
+
+fn restart_verdict(ours: &Restart, peer: &Restart) -> String {
+    let (memory, secs) = (ours.rss as f64 / peer.rss as f64, ours.restart.as_secs_f64());
+    format!(
+        "memory {memory:.2}×; ≤ ½ and ≤ 3 s: {}; goal ≤ ⅓ and ≤ 1 s: {}",
+        pass(memory <= 0.5 && secs <= 3.0),
+        pass(memory <= 1.0 / 3.0 && secs <= 1.0)
+    )
+}
+
+fn large_verdict(ours: &Large) -> String {
+    let kept = ours.large.rate / ours.small.rate;
+    let (resolve, goal) = (pass(kept >= 0.5), pass(kept >= 0.75));
+    format!("{:.0} % of the small store's rate; ≥ 50 %: {resolve}; goal ≥ 75 %: {goal}", kept * 100.0)
+}
+
+fn pass(met: bool) -> &'static str {
+    if met { "met" } else { "**missed**" }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", grouped(bytes as f64 / f64::from(1 << 20)))
+}
+
+/// A whole number with its thousands apart.
+fn grouped(figure: f64) -> String {
+    let digits = format!("{figure:.0}");
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// What the document opens with.
+const TITLE: &str = "# Benchmarks\n\nWritten by `cargo xtask bench kv`; not edited by hand. What is \
+asked for is a ratio against the peer of the same run, never an absolute number.\n";
+
+/// Puts the table into the document at `path`, in the place of the one for as many nodes.
+pub fn update(path: &Path, table: &Table) -> Result<()> {
+    let old = if path.exists() { std::fs::read_to_string(path)? } else { String::new() };
+    std::fs::write(path, replaced(&old, table))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn replaced(old: &str, table: &Table) -> String {
+    let heading = format!("Nodes: {}\n", table.nodes);
+    let sections = old.split("\n## ").skip(1);
+    let others = sections.filter(|s| !s.starts_with(&heading)).map(|s| format!("## {}", s.trim_end()));
+    let mut all: Vec<String> = others.chain([table.markdown().trim_end().to_owned()]).collect();
+    all.sort();
+    format!("{TITLE}\n{}\n", all.join("\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::ROWS;
+
+    fn line(name: &str, nodes: usize) -> Line {
+        Line::new(*ROWS.iter().find(|r| r.name == name).unwrap(), nodes)
+    }
+
+    fn run(rate: f64, cpu_us: f64) -> Cell {
+        Cell::Run(Sample { rate, cpu_us, ..Sample::default() })
+    }
+
+    #[test]
+    fn a_target_is_met_only_with_its_cpu() {
+        let mut l = line("watch-64-64", 1);
+        l.set("etcd", run(100.0, 4.0));
+        l.set("quorate", run(160.0, 3.0));
+        assert!(l.verdict().contains("≥ 1.5×: **missed**"), "{}", l.verdict());
+        l.set("quorate", run(160.0, 2.5));
+        assert!(l.verdict().contains("≥ 1.5×: met; goal ≥ 2×: **missed**"), "{}", l.verdict());
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!((grouped(1_234_567.4), grouped(999.0)), ("1,234,567".into(), "999".into()));
+    }
+
+    #[test]
+    fn a_new_table_takes_the_place_of_the_old_one() {
+        let table = |nodes, about: &str| Table::new(nodes, about.to_owned());
+        let doc = replaced("", &table(3, "three"));
+        let doc = replaced(&doc, &table(1, "first"));
+        let doc = replaced(&doc, &table(1, "second"));
+        assert!(!doc.contains("first") && doc.contains("second") && doc.contains("three"));
+        assert!(doc.find("## Nodes: 1") < doc.find("## Nodes: 3"), "{doc}");
+        assert_eq!(doc.matches("# Benchmarks").count(), 1);
+    }
+
+    #[test]
+    fn a_failure_stands_in_its_place() {
+        let mut l = line("put-1", 1);
+        l.fail(&anyhow::anyhow!("no | luck\nsecond line"));
+        let mut table = Table::new(1, String::new());
+        assert_eq!(table.format(&l), "| put-1 | failed: no / luck | | | |");
+        table.push(l);
+        assert_eq!(table.failed(), ["put-1"]);
+    }
+}

@@ -1,0 +1,193 @@
+//! `kv`: runs the rows on every side, prints the table, and puts it into the document.
+
+use crate::proc::machine;
+use crate::report::{Cell, Line, Table, update};
+use crate::rows::{Load, ROWS, Row, capacity, store};
+use crate::sample::{Sample, median};
+use crate::servers::{Cluster, Program};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to run.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Our release binary; without it our side is skipped.
+    #[arg(long)]
+    pub quorate: Option<PathBuf>,
+    /// etcd's binary; without it its side is skipped.
+    #[arg(long)]
+    pub etcd: Option<PathBuf>,
+    /// Leave the bare gRPC server out.
+    #[arg(long)]
+    pub no_bare: bool,
+    /// Nodes of a cluster: 1 or 3.
+    #[arg(long, default_value_t = 1)]
+    pub nodes: usize,
+    /// Three runs of 3 s instead of five of 5 s.
+    #[arg(long)]
+    pub quick: bool,
+    /// Only this row; may be given several times.
+    #[arg(long)]
+    pub only: Vec<String>,
+    /// Put the table into this Markdown file, in the place of the last one for as many nodes.
+    #[arg(long)]
+    pub write: Option<PathBuf>,
+}
+
+impl Options {
+    fn runs(&self) -> usize {
+        if self.quick { 3 } else { 5 }
+    }
+
+    fn length(&self) -> Duration {
+        Duration::from_secs(if self.quick { 3 } else { 5 })
+    }
+
+    fn rows(&self) -> Result<Vec<Row>> {
+        for name in &self.only {
+            let names = || ROWS.map(|r| r.name).join(", ");
+            ensure!(ROWS.iter().any(|r| r.name == name), "no row {name}; there are: {}", names());
+        }
+        let wanted = |r: &&Row| self.only.iter().any(|n| n == r.name);
+        let all = self.only.is_empty();
+        Ok(ROWS.iter().filter(|r| if all { r.usual } else { wanted(r) }).copied().collect())
+    }
+}
+
+/// One side of the comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Side {
+    name: &'static str,
+    program: Program,
+}
+
+const OURS: &str = "quorate";
+const PEER: &str = "etcd";
+const BARE: &str = "bare";
+
+fn sides(options: &Options) -> Vec<Side> {
+    let side = |name, program| Side { name, program };
+    let ours = options.quorate.clone().map(|p| side(OURS, Program::Etcd(p)));
+    let peer = options.etcd.clone().map(|p| side(PEER, Program::Etcd(p)));
+    let bare = (!options.no_bare).then(|| side(BARE, Program::Own(vec!["bare".to_owned()])));
+    ours.into_iter().chain(peer).chain(bare).collect()
+}
+
+/// Runs everything. A row that fails is reported in its place, and the command fails at the end.
+pub async fn run(options: &Options) -> Result<()> {
+    ensure!(matches!(options.nodes, 1 | 3), "--nodes is 1 or 3");
+    let sides = sides(options);
+    ensure!(!sides.is_empty(), "no side to measure: name --quorate, --etcd or both");
+    for name in [OURS, PEER].into_iter().filter(|n| !sides.iter().any(|s| s.name == *n)) {
+        println!("skipped: {name} (no binary was named)");
+    }
+    let about = format!(
+        "{}; generator and servers share it; {} interleaved runs of {} s a side, medians; {} node(s).",
+        machine(),
+        options.runs(),
+        options.length().as_secs(),
+        options.nodes,
+    );
+    let mut table = Table::new(options.nodes, about);
+    println!("{}", table.head());
+    for row in options.rows()? {
+        let line = measure_row(&row, &sides, options).await;
+        println!("{}", table.format(&line));
+        table.push(line);
+    }
+    if let Some(path) = &options.write {
+        update(path, &table)?;
+    }
+    let failed = table.failed();
+    ensure!(failed.is_empty(), "rows that failed: {}", failed.join(", "));
+    Ok(())
+}
+
+async fn measure_row(row: &Row, sides: &[Side], options: &Options) -> Line {
+    let mut line = Line::new(*row, options.nodes);
+    let cells = match row.load {
+        Load::Restart | Load::Large => store_row(row, sides, options).await,
+        _ => interleaved(row, sides, options).await,
+    };
+    match cells {
+        Ok(cells) => cells.into_iter().for_each(|(name, cell)| line.set(name, cell)),
+        Err(error) => line.fail(&error),
+    }
+    line
+}
+
+type Cells = Vec<(&'static str, Cell)>;
+
+/// All sides are started together and measured in turn, so that a slow minute of the machine hits
+/// each of them. A server that is not its turn is idle.
+async fn interleaved(row: &Row, sides: &[Side], options: &Options) -> Result<Cells> {
+    let sides: Vec<_> = sides.iter().filter(|s| s.name != BARE || row.on_bare()).collect();
+    let mut clusters = Vec::new();
+    for side in &sides {
+        let nodes = if side.name == BARE { 1 } else { options.nodes };
+        let cluster = Cluster::start(&side.program, nodes).context(side.name)?;
+        if side.name != BARE {
+            row.prepare(&cluster).await.context(side.name)?;
+        }
+        clusters.push(cluster);
+    }
+    let rate = match (row.load, clusters.first()) {
+        (Load::Open, Some(first)) => capacity(first, row).await? / 2.0,
+        _ => 0.0,
+    };
+    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); sides.len()];
+    for run in 0..options.runs() {
+        for ((side, cluster), samples) in sides.iter().zip(&clusters).zip(&mut samples) {
+            let sample = row.measure(cluster, run, rate, options.length()).await;
+            samples.push(sample.with_context(|| format!("{}: {}", side.name, cluster.log_tail()))?);
+        }
+    }
+    let medians = sides.iter().zip(&samples).map(|(s, runs)| Ok((s.name, Cell::Run(median(runs)?))));
+    medians.collect()
+}
+
+/// Rows about the whole store: each side by itself, once.
+async fn store_row(row: &Row, sides: &[Side], options: &Options) -> Result<Cells> {
+    let mut cells = Vec::new();
+    for side in sides.iter().filter(|s| s.name != BARE) {
+        let mut cluster = Cluster::start(&side.program, options.nodes).context(side.name)?;
+        let cell = match row.load {
+            Load::Large => {
+                let conns = row.conns(options.nodes);
+                store::large(&cluster, row.clients, conns).await.map(Cell::Large)
+            }
+            _ => store::restart(&mut cluster).await.map(Cell::Restart),
+        };
+        cells.push((side.name, cell.context(side.name)?));
+    }
+    Ok(cells)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches as _};
+
+    fn options(words: &str) -> Options {
+        let command = Options::augment_args(clap::Command::new("kv").no_binary_name(true));
+        let matches = command.get_matches_from(words.split_whitespace());
+        Options::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn only_picks_rows_and_refuses_unknown_ones() {
+        let rows = options("--only put-10m --only get-64").rows().unwrap();
+        assert_eq!(rows.iter().map(|r| r.name).collect::<Vec<_>>(), ["get-64", "put-10m"]);
+        assert!(options("--only put").rows().is_err());
+        assert!(options("").rows().unwrap().iter().all(|r| r.usual));
+    }
+
+    #[test]
+    fn a_side_without_a_binary_is_left_out() {
+        let names = |o: &Options| sides(o).iter().map(|s| s.name).collect::<Vec<_>>();
+        assert_eq!(names(&options("--etcd e")), [PEER, BARE]);
+        assert_eq!(names(&options("--quorate q --etcd e --no-bare")), [OURS, PEER]);
+    }
+}

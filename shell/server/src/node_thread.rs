@@ -1,0 +1,220 @@
+//! The node thread: it owns the node, feeds it everything that has arrived, and carries its outputs out.
+//!
+//! One turn of its loop is one burst: the inbox is drained whole, each input is a step, timers that are
+//! due are a step, `Flush` ends the burst. Then the outputs go out in the node's order: replies and
+//! events as one vector to each runtime, with one wake each; messages to the peers; records to the log.
+//! When nothing else is going on and the disk is quick, this thread writes and syncs the log itself and
+//! saves two wakes; otherwise the WAL thread does, and whatever arrives meanwhile is the next burst.
+//!
+//! Invariants: nothing of a step that halted leaves; what a burst asks to be durable is handed to the
+//! log before anything of the next burst is; after a halt the process ends (`run.rs`), never goes on.
+
+mod carry;
+mod install;
+mod log_reader;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use quorate_consensus::Seq;
+use quorate_node::{Input, Node, Output};
+use quorate_storage::{DiskEngine, EngineEvent, EngineOptions, EngineThread, WalEvent, WalHandle};
+use quorate_wal::Record;
+
+use crate::Snapshot;
+use crate::handle::Shared;
+use crate::inbox::{Arrived, Inbox};
+use crate::mailbox::{Delivery, Mailbox};
+use crate::peer::Switchboard;
+use install::Installing;
+use log_reader::LogReader;
+
+/// What the node thread is made of.
+pub struct Parts {
+    /// The node, not stepped yet.
+    pub node: Node<DiskEngine>,
+    /// The engine's thread.
+    pub engine_thread: EngineThread,
+    /// How further generations of the engine are opened.
+    pub engine_options: EngineOptions,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// The log.
+    pub wal: WalHandle,
+    /// Where everything arrives.
+    pub inbox: Arc<Inbox>,
+    /// The runtimes.
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    /// What everybody may know.
+    pub shared: Arc<Shared>,
+    /// The other nodes.
+    pub peers: Arc<Switchboard>,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct NodeThread {
+    thread: JoinHandle<()>,
+}
+
+impl NodeThread {
+    /// Starts it. `on_end` is called on it as the last thing: with `Err`, the process must end.
+    ///
+    /// # Errors
+    /// The system's, if it has no thread to give.
+    pub fn start(
+        parts: Parts,
+        on_end: impl FnOnce(Result<(), String>) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let reader = LogReader::start(parts.wal.clone(), Arc::clone(&parts.inbox))?;
+        let thread = std::thread::Builder::new().name("node".to_owned()).spawn(move || {
+            let run = std::panic::AssertUnwindSafe(|| Driver::new(parts, reader).run());
+            let ended = std::panic::catch_unwind(run);
+            on_end(ended.unwrap_or_else(|_| Err("the node's rules were broken".to_owned())));
+        })?;
+        Ok(Self { thread })
+    }
+
+    /// Waits for its end.
+    pub fn join(self) {
+        // A panic was caught inside and reported.
+        let _ended = self.thread.join();
+    }
+}
+
+/// Where the WAL thread's events go.
+pub fn on_wal_event(inbox: &Inbox, event: WalEvent) {
+    match event {
+        WalEvent::Persisted { seq } => inbox.internal(Input::Persisted { seq }),
+        WalEvent::NoSpace => inbox.internal(Input::DiskSpace { full: true }),
+        // The free space is looked at anyway, and clears it when there is enough (`disk_space.rs`).
+        WalEvent::SpaceFound => {}
+        WalEvent::Failed { error } => inbox.fail(format!("the log failed: {error}")),
+    }
+}
+
+/// Where the engine thread's events go.
+pub fn on_engine_event(inbox: &Inbox, event: EngineEvent) {
+    match event {
+        EngineEvent::Durable { applied } => {
+            let applied = quorate_consensus::LogIndex(applied);
+            inbox.internal(Input::EngineDurable { applied });
+        }
+        EngineEvent::Failed(error) => inbox.fail(format!("the engine failed: {error}")),
+    }
+}
+
+struct Driver {
+    parts: Parts,
+    reader: LogReader,
+    /// Origin of the node's clock.
+    started: Instant,
+    out: Vec<Output<Snapshot>>,
+    /// Deliveries of this burst, by runtime.
+    deliveries: Vec<Vec<Delivery>>,
+    /// Records of this burst, and the last number that they make durable.
+    records: Vec<Record>,
+    appended: Seq,
+    persisted: Seq,
+    installing: Option<Installing>,
+}
+
+impl Driver {
+    fn new(parts: Parts, reader: LogReader) -> Self {
+        let deliveries = parts.mailboxes.iter().map(|_| Vec::new()).collect();
+        Self {
+            parts,
+            reader,
+            started: Instant::now(),
+            out: Vec::new(),
+            deliveries,
+            records: Vec::new(),
+            appended: Seq(0),
+            persisted: Seq(0),
+            installing: None,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn run(mut self) -> Result<(), String> {
+        self.announce();
+        let mut arrived = Arrived::default();
+        let mut inputs = Vec::new();
+        loop {
+            self.burst(&mut inputs)?;
+            let deadline = self.parts.node.next_deadline(self.now());
+            let deadline = deadline.map(|deadline| self.started + deadline);
+            self.parts.inbox.take(&mut arrived, deadline);
+            if let Some(why) = arrived.failure.take() {
+                return Err(why);
+            }
+            if arrived.closed {
+                return self.end();
+            }
+            std::mem::swap(&mut inputs, &mut arrived.inputs);
+        }
+    }
+
+    /// One burst, and those that the log's own completion makes of it.
+    fn burst(&mut self, inputs: &mut Vec<Input>) -> Result<(), String> {
+        loop {
+            for input in inputs.drain(..) {
+                if let Input::Persisted { seq } = &input {
+                    self.persisted = self.persisted.max(*seq);
+                }
+                self.step(input)?;
+            }
+            let now = self.now();
+            if self.parts.node.next_deadline(now).is_some_and(|deadline| deadline <= now) {
+                self.step(Input::Tick)?;
+            }
+            self.step(Input::Flush)?;
+            self.carry_out()?;
+            self.deliver();
+            match self.write_log()? {
+                Some(seq) => inputs.push(Input::Persisted { seq }),
+                None => return self.go_on_installing(),
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Result<(), String> {
+        let now = self.now();
+        self.parts.node.step(now, input, &mut self.out).map_err(|halt| halt.to_string())
+    }
+
+    /// Tells the watch hubs where the keyspaces stand, before all events.
+    fn announce(&mut self) {
+        let kv = self.parts.node.kv();
+        for keyspace in kv.keyspaces() {
+            let revision = kv.revision(keyspace);
+            let compact_revision = kv.compact_revision(keyspace);
+            for deliveries in &mut self.deliveries {
+                deliveries.push(Delivery::State { keyspace, revision, compact_revision });
+            }
+        }
+        self.deliver();
+    }
+
+    fn deliver(&mut self) {
+        for (mailbox, deliveries) in self.parts.mailboxes.iter().zip(&mut self.deliveries) {
+            mailbox.send(deliveries);
+        }
+    }
+
+    /// Nobody asks any more: who still waits is told so.
+    fn end(mut self) -> Result<(), String> {
+        for deliveries in &mut self.deliveries {
+            deliveries.push(Delivery::Stopped);
+        }
+        self.deliver();
+        self.reader.stop();
+        self.parts.engine_thread.stop();
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! What is in each server's log, as the server itself said: recovered, then handed to its disk.
+
+use std::collections::BTreeMap;
+
+use quorate_consensus::{Entry, LogStart, NodeId, Recovered, Term};
+
+/// One server's log, durable or not.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    start: LogStart,
+    entries: Vec<Entry>,
+}
+
+impl Log {
+    /// A log that begins behind `start`.
+    #[must_use]
+    pub fn new(start: LogStart, entries: Vec<Entry>) -> Self {
+        Self { start, entries }
+    }
+
+    /// Index before the first entry.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.start.index.0
+    }
+
+    /// Index of the last entry.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.start() + self.entries.len() as u64
+    }
+
+    /// The entry at `index`, if it is after the start.
+    #[must_use]
+    pub fn entry(&self, index: u64) -> Option<&Entry> {
+        let at = index.checked_sub(self.start() + 1)?;
+        self.entries.get(usize::try_from(at).ok()?)
+    }
+
+    /// The term at `index`, the start included.
+    #[must_use]
+    pub fn term_at(&self, index: u64) -> Option<Term> {
+        if index == self.start() {
+            return Some(self.start.term);
+        }
+        self.entry(index).map(|entry| entry.term)
+    }
+
+    fn append(&mut self, entries: &[Entry]) -> Option<u64> {
+        let first = entries.first()?.index.0;
+        let cut = (first <= self.last()).then_some(first);
+        self.entries.truncate(first.saturating_sub(self.start() + 1) as usize);
+        self.entries.extend_from_slice(entries);
+        cut
+    }
+}
+
+/// All logs.
+#[derive(Debug, Default)]
+pub struct Logs(BTreeMap<NodeId, Log>);
+
+impl Logs {
+    /// A server's log; an empty one if nothing is known.
+    pub fn of(&mut self, node: NodeId) -> &Log {
+        self.0.entry(node).or_default()
+    }
+
+    /// A server started with this.
+    pub fn recovered(&mut self, node: NodeId, recovered: &Recovered) {
+        self.0.insert(node, Log::new(recovered.start, recovered.entries.clone()));
+    }
+
+    /// A server appended this; says from where on it cut something off.
+    pub fn append(&mut self, node: NodeId, entries: &[Entry]) -> Option<u64> {
+        self.0.entry(node).or_default().append(entries)
+    }
+}

@@ -1,0 +1,206 @@
+//! The checkers, one file a property, and what they share.
+//!
+//! Those of the log see what every server hands to its disk, what is reported durable, what recovery
+//! finds, who leads and what is applied. Those of the clients see only the history, the watch streams
+//! and, as the truth about order, the entries that were committed. A check that fails names its
+//! property, the time and the evidence; the run ends there.
+
+mod durability;
+mod election_safety;
+mod lease_expiry;
+mod leader_completeness;
+pub mod linearizability;
+mod log_matching;
+mod logs;
+mod monotone_revisions;
+mod state_machine_safety;
+mod watch;
+pub mod wgl;
+
+use std::fmt;
+use std::str::FromStr;
+
+use quorate_consensus::{NodeId, Persist, Recovered, Seq, Term};
+use quorate_kv::EventBatch;
+
+pub use durability::{Durability, check_final_state};
+pub use election_safety::ElectionSafety;
+pub use leader_completeness::check_leader;
+pub use lease_expiry::{ClockBounds, LeaseExpiry, LeaseFact};
+pub use log_matching::LogMatching;
+pub use logs::{Log, Logs};
+pub use monotone_revisions::MonotoneRevisions;
+pub use state_machine_safety::StateMachineSafety;
+pub use watch::{WatchCheck, WatchWanted};
+
+use crate::queue::Time;
+
+macro_rules! properties {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
+        /// What is promised.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Property {
+            $($(#[$doc])* $name),*
+        }
+
+        impl Property {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+        }
+
+        impl fmt::Display for Property {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$name => $text),* })
+            }
+        }
+    };
+}
+
+properties! {
+    /// One leader a term.
+    ElectionSafety = "election_safety",
+    /// Same index and term: same entry, and same entries before.
+    LogMatching = "log_matching",
+    /// A leader has every entry committed before its term.
+    LeaderCompleteness = "leader_completeness",
+    /// Every server applies the same entries in the same order, with the same results.
+    StateMachineSafety = "state_machine_safety",
+    /// What was promised survives every crash.
+    Durability = "durability",
+    /// Clients see one store.
+    Linearizability = "linearizability",
+    /// Watchers get every event of theirs once, in order.
+    Watch = "watch",
+    /// No lease ends early, none lives for ever.
+    LeaseExpiry = "lease_expiry",
+    /// No revision that a client sees goes back.
+    MonotoneRevisions = "monotone_revisions",
+    /// A server stops only for its disk, and starts again unless its data is damaged.
+    Availability = "availability",
+    /// When the faults end, work goes on, and all servers agree.
+    Liveness = "liveness",
+    /// No assertion fails.
+    Assertion = "assertion",
+}
+
+impl FromStr for Property {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|property| property.to_string() == text);
+        found.copied().ok_or_else(|| format!("no such property: {text}"))
+    }
+}
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub property: Property,
+    /// When it was seen.
+    pub at: Time,
+    /// The evidence.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} violated at {}: {}", self.property, self.at, self.what)
+    }
+}
+
+/// All checkers that look at every step, and the first violation.
+#[derive(Debug)]
+pub struct Checks {
+    only: Option<Property>,
+    violation: Option<Violation>,
+    logs: Logs,
+    /// Elections.
+    pub elections: ElectionSafety,
+    matching: LogMatching,
+    durability: Durability,
+    /// The committed log and what it leads to.
+    pub machine: StateMachineSafety,
+    /// Leases.
+    pub leases: LeaseExpiry,
+    /// Revisions that clients saw.
+    pub revisions: MonotoneRevisions,
+}
+
+impl Checks {
+    /// Checks of everything, or of one property.
+    #[must_use]
+    pub fn new(only: Option<Property>, clocks: ClockBounds) -> Self {
+        Self {
+            only,
+            violation: None,
+            logs: Logs::default(),
+            elections: ElectionSafety::default(),
+            matching: LogMatching::default(),
+            durability: Durability::default(),
+            machine: StateMachineSafety::default(),
+            leases: LeaseExpiry::new(clocks),
+            revisions: MonotoneRevisions::default(),
+        }
+    }
+
+    /// The first violation.
+    #[must_use]
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// Notes the result of a check.
+    pub fn note(&mut self, property: Property, at: Time, result: Result<(), String>) {
+        let wanted = self.only.is_none_or(|only| only == property);
+        if let (Err(what), true, None) = (result, wanted, &self.violation) {
+            self.violation = Some(Violation { property, at, what });
+        }
+    }
+
+    /// A server starts with what recovery found. `fresh`: it was empty before.
+    pub fn recovered(&mut self, at: Time, node: NodeId, recovered: &Recovered) {
+        let result = self.durability.recovered(node, self.logs.of(node), recovered);
+        self.note(Property::Durability, at, result);
+        self.logs.recovered(node, recovered);
+        self.durability.started(node, recovered);
+    }
+
+    /// A server hands something to its disk.
+    pub fn persist(&mut self, at: Time, node: NodeId, persist: &Persist) {
+        let cut = self.logs.append(node, &persist.entries);
+        let log = self.logs.of(node);
+        self.durability.persist(node, persist, cut, log.last());
+        let result = self.matching.appended(node, log, &persist.entries);
+        self.note(Property::LogMatching, at, result);
+    }
+
+    /// A server was told that everything up to `seq` is durable.
+    pub fn persisted(&mut self, node: NodeId, seq: Seq) {
+        self.durability.persisted(node, seq);
+    }
+
+    /// A server says that it leads.
+    pub fn leads(&mut self, at: Time, node: NodeId, term: Term) {
+        let result = self.elections.elected(node, term);
+        self.note(Property::ElectionSafety, at, result);
+        let result = check_leader(node, term, self.logs.of(node), self.machine.committed());
+        self.note(Property::LeaderCompleteness, at, result);
+    }
+
+    /// A server has applied more of its log.
+    pub fn applied(&mut self, at: Time, node: NodeId, from: u64, to: u64, revision: i64) {
+        let (facts, result) = self.machine.applied(node, self.logs.of(node), from, to, revision);
+        self.note(Property::StateMachineSafety, at, result);
+        for fact in facts {
+            let result = self.leases.fact(at, &fact);
+            self.note(Property::LeaseExpiry, at, result);
+        }
+    }
+
+    /// A server tells its watchers.
+    pub fn events(&mut self, at: Time, node: NodeId, batches: &[EventBatch]) {
+        let result = self.machine.events_agree(node, batches);
+        self.note(Property::StateMachineSafety, at, result);
+    }
+}

@@ -1,0 +1,178 @@
+//! From a seed to a world: what is drawn before anything runs ("swarm testing": each run has some kinds
+//! of fault and not others, because a fault that is always there hides what needs its absence).
+
+use std::collections::BTreeSet;
+
+use crate::check::Property;
+use crate::faults::FaultKind;
+use crate::network::Weather;
+use crate::planted::Planted;
+use crate::rng::Rng;
+
+/// What kind of world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// One server, usually; faults of power and disk.
+    PowerLoss,
+    /// Three or five servers; every fault.
+    Raft,
+    /// Any of them, by the seed.
+    #[default]
+    All,
+}
+
+/// What the caller decides.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The seed.
+    pub seed: u64,
+    /// Number of servers, instead of the profile's choice.
+    pub nodes: Option<usize>,
+    /// Profile.
+    pub profile: Profile,
+    /// A bug to plant.
+    pub planted: Option<Planted>,
+    /// Check this property alone.
+    pub only: Option<Property>,
+    /// Keep a trace of everything.
+    pub trace: bool,
+}
+
+/// Weights of what clients do.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix {
+    /// Puts.
+    pub put: u64,
+    /// Reads of one key or of a range.
+    pub read: u64,
+    /// Deletions.
+    pub delete: u64,
+    /// Compare-and-swap.
+    pub swap: u64,
+    /// Transfers between two accounts.
+    pub transfer: u64,
+    /// Compactions.
+    pub compact: u64,
+    /// Leases: grant, attach, renew, revoke.
+    pub lease: u64,
+}
+
+/// Everything that is drawn from the seed in advance.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Servers at the start.
+    pub nodes: usize,
+    /// Kinds of fault that may happen.
+    pub faults: BTreeSet<FaultKind>,
+    /// Mean time between two faults, in milliseconds.
+    pub fault_every_ms: u64,
+    /// Longest duration of a fault, in milliseconds.
+    pub fault_ms: u64,
+    /// The network while there are faults.
+    pub weather: Weather,
+    /// A usual sync, in microseconds.
+    pub sync_us: u64,
+    /// Size of a segment of the log, in bytes.
+    pub segment_bytes: u64,
+    /// Bound of a sync group, in bytes.
+    pub group_bytes: usize,
+    /// The engine's active table is sealed at this size, in bytes.
+    pub table_bytes: u64,
+    /// Longest time to write a table out, in milliseconds.
+    pub checkpoint_ms: u64,
+    /// Clients.
+    pub clients: usize,
+    /// Mean pause of a client between two operations, in milliseconds.
+    pub think_ms: u64,
+    /// How long a client waits, in milliseconds.
+    pub patience_ms: u64,
+    /// What clients do.
+    pub mix: Mix,
+    /// Keys that they share.
+    pub keys: u64,
+    /// Longest value, in bytes.
+    pub value_bytes: u64,
+    /// Watchers.
+    pub watchers: usize,
+    /// Speed of each server's clock, in millionths more or less than true time.
+    pub skew_ppm: u64,
+}
+
+impl Options {
+    /// Draws them.
+    #[must_use]
+    pub fn draw(settings: &Settings, rng: &mut Rng) -> Self {
+        let single = match settings.profile {
+            Profile::PowerLoss => true,
+            Profile::Raft => false,
+            Profile::All => rng.chance(250),
+        };
+        let drawn = if single { 1 } else { *rng.pick(&[3, 3, 3, 5]) };
+        let nodes = settings.nodes.unwrap_or(drawn);
+        let faults = draw_faults(nodes, rng);
+        let has = |kind| u64::from(faults.contains(&kind));
+        let wan = rng.chance(150);
+        let weather = Weather {
+            min_us: if wan { 5_000 } else { 50 },
+            max_us: if wan { 40_000 } else { rng.between(200, 5_000) },
+            loss: has(FaultKind::Loss) * rng.between(1, 80),
+            double: has(FaultKind::Double) * rng.between(1, 80),
+            reorder: has(FaultKind::Reorder) * rng.between(1, 100),
+        };
+        Self {
+            nodes,
+            fault_every_ms: rng.between(1_000, 4_000),
+            fault_ms: rng.between(500, 6_000),
+            weather,
+            sync_us: rng.between(50, 3_000),
+            segment_bytes: 4_096 * rng.between(16, 128),
+            group_bytes: 4_096 * rng.between(1, 16) as usize,
+            table_bytes: 1_024 * rng.between(4, 64),
+            checkpoint_ms: rng.between(1, 800),
+            clients: rng.between(6, 12) as usize,
+            think_ms: rng.between(40, 120),
+            patience_ms: rng.between(1_500, 8_000),
+            mix: draw_mix(rng),
+            keys: rng.between(2, 12),
+            value_bytes: *rng.pick(&[16, 16, 200, 2_000]),
+            watchers: rng.between(1, 5) as usize,
+            skew_ppm: has(FaultKind::Skew) * rng.between(1_000, 50_000),
+            faults,
+        }
+    }
+}
+
+/// Each kind is on in half of the seeds or so; those that need peers need peers.
+fn draw_faults(nodes: usize, rng: &mut Rng) -> BTreeSet<FaultKind> {
+    use FaultKind as F;
+    let calm = rng.chance(30);
+    let needs_peers = [
+        F::Loss,
+        F::Double,
+        F::Reorder,
+        F::SlowLink,
+        F::Partition,
+        F::OneWay,
+        F::BitFlip,
+        F::Transfer,
+        F::Members,
+    ];
+    let drawn = FaultKind::ALL.iter().copied().filter(|kind| {
+        let on = rng.chance(if *kind == F::BitFlip { 350 } else { 550 });
+        on && !calm && (nodes > 1 || !needs_peers.contains(kind))
+    });
+    drawn.collect()
+}
+
+fn draw_mix(rng: &mut Rng) -> Mix {
+    let mut weight = |most: u64| if rng.chance(800) { rng.between(1, most) } else { 0 };
+    Mix {
+        put: 10 + weight(20),
+        read: 10 + weight(30),
+        delete: weight(6),
+        swap: weight(12),
+        transfer: weight(12),
+        compact: weight(2),
+        lease: weight(10),
+    }
+}

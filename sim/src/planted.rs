@@ -1,0 +1,83 @@
+//! Bugs on purpose: each breaks one promise in the driver, where the real server could break it too, and
+//! has a checker that must find it. A checker that has never caught anything has shown nothing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::check::Property;
+
+macro_rules! planted {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $checker:ident;)*) => {
+        /// A planted bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Planted {
+            $($(#[$doc])* $name),*
+        }
+
+        impl Planted {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The checker that must catch it.
+            #[must_use]
+            pub fn checker(self) -> Property {
+                match self { $(Self::$name => Property::$checker),* }
+            }
+        }
+
+        impl fmt::Display for Planted {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$name => $text),* })
+            }
+        }
+    };
+}
+
+planted! {
+    /// What is written counts as durable before it is synced.
+    AckBeforeSync = "ack-before-sync", Durability;
+    /// A leader counts itself before its own disk has the entry.
+    CountUnsyncedLeader = "count-unsynced-leader", Durability;
+    /// Linearizable reads take no barrier.
+    ReadWithoutBarrier = "read-without-barrier", Linearizability;
+    /// A leader answers read requests with the index before.
+    StaleReadIndex = "stale-read-index", Linearizability;
+    /// A restart forgets for whom it voted.
+    ForgetVote = "forget-vote", ElectionSafety;
+    /// A voter says yes to everybody.
+    VoteTwice = "vote-twice", ElectionSafety;
+    /// Recovery takes the last good record for torn.
+    CutGoodRecord = "cut-good-record", Durability;
+    /// A follower takes entries for committed that the leader only sent.
+    ApplyBeforeCommit = "apply-before-commit", StateMachineSafety;
+    /// A forwarded command is proposed a second time, under a new number.
+    ForwardTwice = "forward-twice", Linearizability;
+    /// The log is released before the engine's checkpoint is complete.
+    ReleaseEarly = "release-early", Durability;
+    /// A restarted server uses the boot number of its last life.
+    SameBoot = "same-boot", Linearizability;
+    /// Conditions of transactions are dropped.
+    IgnoreCompare = "ignore-compare", Linearizability;
+    /// Progress is told up to the server's revision, whatever has been sent.
+    ProgressEarly = "progress-early", Watch;
+    /// A watcher that comes back goes on one revision too late.
+    SkipOnResume = "skip-on-resume", Watch;
+    /// Group time follows a clock that jumps.
+    LeaseByJumpingClock = "lease-by-jumping-clock", LeaseExpiry;
+    /// The header of a response tells the revision before.
+    OldRevision = "old-revision", MonotoneRevisions;
+    /// A follower says that entries match which it has refused.
+    AcceptMismatch = "accept-mismatch", LeaderCompleteness;
+    /// A follower keeps another value than the leader sent.
+    ChangeEntry = "change-entry", LogMatching;
+}
+
+impl FromStr for Planted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = || Self::ALL.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let found = Self::ALL.iter().find(|planted| planted.to_string() == text);
+        found.copied().ok_or_else(|| format!("no such planted bug; there are: {}", known()))
+    }
+}
