@@ -36,5 +36,3 @@ pub const KEYS: u64 = 100_000;
 pub const FILL_BATCH: u64 = 100;
 /// Fill transactions in flight.
 pub const FILL_CLIENTS: u64 = 16;
-/// Events that a watch row may have in flight for a watcher before the writer is slowed by TCP alone.
-pub const WATCH_SETTLE: Duration = Duration::from_millis(300);

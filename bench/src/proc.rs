@@ -18,7 +18,9 @@ impl Pid {
     pub fn cpu_us(self) -> Result<u64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0))
             .with_context(|| format!("process {} is gone", self.0))?;
-        cpu_ticks(&stat).map(|ticks| ticks * US_PER_TICK).context("/proc/<pid>/stat has no CPU times")
+        cpu_ticks(&stat)
+            .map(|ticks| ticks * US_PER_TICK)
+            .context("/proc/<pid>/stat has no CPU times")
     }
 
     /// Resident memory in bytes.

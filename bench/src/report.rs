@@ -150,7 +150,8 @@ fn format_run(s: &Sample) -> String {
     if s.worst_second_ms > 0.0 {
         let tail = (s.p999_ms, s.worst_second_ms, s.missed);
         // Writing to a String cannot fail.
-        let _ = write!(out, " · p99.9 {:.2}, worst second {:.2}, missed {}", tail.0, tail.1, tail.2);
+        let _ =
+            write!(out, " · p99.9 {:.2}, worst second {:.2}, missed {}", tail.0, tail.1, tail.2);
     }
     out
 }
@@ -194,7 +195,10 @@ fn restart_verdict(ours: &Restart, peer: &Restart) -> String {
 fn large_verdict(ours: &Large) -> String {
     let kept = ours.large.rate / ours.small.rate;
     let (resolve, goal) = (pass(kept >= 0.5), pass(kept >= 0.75));
-    format!("{:.0} % of the small store's rate; ≥ 50 %: {resolve}; goal ≥ 75 %: {goal}", kept * 100.0)
+    format!(
+        "{:.0} % of the small store's rate; ≥ 50 %: {resolve}; goal ≥ 75 %: {goal}",
+        kept * 100.0
+    )
 }
 
 fn pass(met: bool) -> &'static str {
@@ -232,7 +236,8 @@ pub fn update(path: &Path, table: &Table) -> Result<()> {
 fn replaced(old: &str, table: &Table) -> String {
     let heading = format!("Nodes: {}\n", table.nodes);
     let sections = old.split("\n## ").skip(1);
-    let others = sections.filter(|s| !s.starts_with(&heading)).map(|s| format!("## {}", s.trim_end()));
+    let others =
+        sections.filter(|s| !s.starts_with(&heading)).map(|s| format!("## {}", s.trim_end()));
     let mut all: Vec<String> = others.chain([table.markdown().trim_end().to_owned()]).collect();
     all.sort();
     format!("{TITLE}\n{}\n", all.join("\n\n"))

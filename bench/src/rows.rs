@@ -169,12 +169,7 @@ pub async fn capacity(cluster: &Cluster, row: &Row) -> Result<f64> {
     Ok(closed::run(clients, &cluster.pids(), WARM_UP * 4).await?.rate)
 }
 
-async fn lockers(
-    conns: &[Conn],
-    one_name: bool,
-    count: usize,
-    run: usize,
-) -> Result<Vec<Locker>> {
+async fn lockers(conns: &[Conn], one_name: bool, count: usize, run: usize) -> Result<Vec<Locker>> {
     let mut lockers = Vec::with_capacity(count);
     for i in 0..count {
         let name = if one_name { format!("lock-{run}") } else { format!("lock-{run}-{i}") };

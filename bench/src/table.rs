@@ -144,7 +144,8 @@ async fn interleaved(row: &Row, sides: &[Side], options: &Options) -> Result<Cel
             samples.push(sample.with_context(|| format!("{}: {}", side.name, cluster.log_tail()))?);
         }
     }
-    let medians = sides.iter().zip(&samples).map(|(s, runs)| Ok((s.name, Cell::Run(median(runs)?))));
+    let medians =
+        sides.iter().zip(&samples).map(|(s, runs)| Ok((s.name, Cell::Run(median(runs)?))));
     medians.collect()
 }
 
@@ -168,7 +169,7 @@ async fn store_row(row: &Row, sides: &[Side], options: &Options) -> Result<Cells
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{Args as _, FromArgMatches as _};
+    use clap::FromArgMatches as _;
 
     fn options(words: &str) -> Options {
         let command = Options::augment_args(clap::Command::new("kv").no_binary_name(true));

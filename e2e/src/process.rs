@@ -2,7 +2,7 @@
 //!
 //! Signals go to this process's own pid alone. On a failing test the output is printed.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -35,12 +35,34 @@ impl Process {
     ///
     /// # Errors
     /// If the program cannot be started.
-    pub fn spawn(name: impl Into<String>, mut command: Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub fn spawn(name: impl Into<String>, command: Command) -> Result<Self> {
+        Self::launch(name.into(), command, Stdio::null())
+    }
+
+    /// As [`Self::spawn`], with a standard input for [`Self::type_in`].
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn spawn_typed(name: impl Into<String>, command: Command) -> Result<Self> {
+        Self::launch(name.into(), command, Stdio::piped())
+    }
+
+    fn launch(name: String, mut command: Command, stdin: Stdio) -> Result<Self> {
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let stdout = Captured::drain(child.stdout.take());
         let stderr = Captured::drain(child.stderr.take());
-        Ok(Self { name: name.into(), child, ended: None, stdout, stderr })
+        Ok(Self { name, child, ended: None, stdout, stderr })
+    }
+
+    /// Writes to its standard input, which stays open.
+    ///
+    /// # Errors
+    /// If it was not started with [`Self::spawn_typed`], or has closed it.
+    pub fn type_in(&mut self, text: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().context("started without a standard input")?;
+        stdin.write_all(text.as_bytes())?;
+        stdin.flush().context("standard input")
     }
 
     /// The process id.
@@ -114,14 +136,31 @@ impl Process {
         bail!("{} still runs after {limit:?}", self.name)
     }
 
-    /// Waits until `needle` has appeared on standard error after its first `skip` bytes.
+    /// Waits until `needle` has appeared on standard error.
     ///
     /// # Errors
     /// If the process ends first, or `limit` passes; with what it printed.
-    pub fn wait_for_stderr(&mut self, needle: &str, skip: usize, limit: Duration) -> Result<()> {
+    pub fn wait_for_stderr(&mut self, needle: &str, limit: Duration) -> Result<()> {
+        self.wait_until(needle, limit, |process| process.stderr().contains(needle))
+    }
+
+    /// Waits until `needle` has appeared on standard output.
+    ///
+    /// # Errors
+    /// If the process ends first, or `limit` passes; with what it printed.
+    pub fn wait_for_stdout(&mut self, needle: &str, limit: Duration) -> Result<()> {
+        self.wait_until(needle, limit, |process| process.stdout().contains(needle))
+    }
+
+    fn wait_until(
+        &mut self,
+        needle: &str,
+        limit: Duration,
+        printed: impl Fn(&Self) -> bool,
+    ) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < limit {
-            if self.stderr().get(skip..).is_some_and(|new| new.contains(needle)) {
+            if printed(self) {
                 return Ok(());
             }
             if let Some(status) = self.ended()? {

@@ -102,7 +102,7 @@ impl Plan {
     /// If there is no server to test or it cannot be started.
     pub fn spawn(self) -> Result<Server> {
         let process = self.process()?;
-        Ok(Server { plan: self, process, folder: None, seen: 0 })
+        Ok(Server { plan: self, process, folder: None })
     }
 
     fn process(&self) -> Result<Process> {
@@ -147,8 +147,6 @@ pub struct Server {
     process: Process,
     plan: Plan,
     folder: Option<tempfile::TempDir>,
-    /// Bytes of standard error that earlier waits have read: a line counts once.
-    seen: usize,
 }
 
 impl Server {
@@ -169,9 +167,7 @@ impl Server {
     /// # Errors
     /// If the process ends or the line does not come, with the output.
     pub fn wait_ready(&mut self) -> Result<()> {
-        self.process.wait_for_stderr(READY_LINE, self.seen, READY)?;
-        self.seen = self.process.stderr().len();
-        Ok(())
+        self.process.wait_for_stderr(READY_LINE, READY)
     }
 
     /// Starts it again on the same data, ports and flags, and waits until it serves.
@@ -190,7 +186,6 @@ impl Server {
     pub fn respawn(&mut self) -> Result<()> {
         self.process.kill9()?;
         self.process = self.plan.process()?;
-        self.seen = 0;
         Ok(())
     }
 

@@ -1,2 +1,60 @@
-//! (placeholder: being written)
-fn main() {}
+//! The tasks of this workspace: `cargo xtask COMMAND`.
+//!
+//! One file a command. They call cargo and the project's own binaries, and keep no state but
+//! `e2e/.peers`, the test peers that `peers` gets once.
+
+mod bench;
+mod ci;
+mod fix;
+mod peers;
+mod sh;
+mod sim;
+mod test;
+mod tidy;
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  ci            everything that must pass; edits nothing
+  fix           formats and applies what the lints suggest
+  test [ARGS]   the inner loop: tests of the default members
+  tidy          the rules of the house that are code
+  bench kv [ARGS]  the table beside etcd, into docs/benchmarks.md (--quick, --only ROW, --nodes 3)
+  bench spike [ARGS]  the spike of docs/decisions/0001-threads.md
+  sim [ARGS]    the simulator, optimised, with assertions
+  peers         gets etcd, etcdctl and the Python of the tests into e2e/.peers";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let Some((command, rest)) = arguments.split_first() else {
+        println!("{USAGE}");
+        return Ok(());
+    };
+    match command.as_str() {
+        "ci" => ci::run(),
+        "fix" => fix::run(),
+        "test" => test::run(rest),
+        "tidy" => tidy::run(),
+        "bench" => bench::run(rest),
+        "sim" => sim::run(rest),
+        "peers" => peers::run(),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("no command {other}\n\n{USAGE}"),
+    }
+}

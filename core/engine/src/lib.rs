@@ -19,7 +19,10 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-pub use limits::*;
+pub use limits::{
+    ACTIVE_TABLE_BYTES, MAX_KEY_BYTES, MAX_KEY_DECORATION_BYTES, MAX_SEALED_TABLES,
+    MAX_USER_KEY_BYTES,
+};
 pub use memory::{MemEngine, MemSnapshot};
 
 /// A key and its value.

@@ -89,6 +89,20 @@ impl MemEngine {
         self.durable.applied
     }
 
+    /// Checks what the module promises about sealed states; for tests and the simulator.
+    ///
+    /// # Panics
+    /// If an invariant is broken.
+    pub fn invariants(&self) {
+        let sealed: Vec<u64> = self.sealed.iter().map(|sealed| sealed.applied).collect();
+        assert!(sealed.is_sorted_by(|a, b| a < b), "sealed tables out of order: {sealed:?}");
+        assert!(sealed.len() <= MAX_SEALED_TABLES, "{} sealed tables", sealed.len());
+        assert!(
+            sealed.first().is_none_or(|first| *first > self.durable.applied),
+            "a sealed table is older than the durable state"
+        );
+    }
+
     /// What is left after losing power: exactly the last completed checkpoint.
     #[must_use]
     pub fn crash(self) -> Self {

@@ -294,12 +294,9 @@ impl Iterator for Records<'_> {
             return None;
         }
         let Some(framed) = self.framed() else { return Some(Err(BadRecord::Checksum)) };
-        let kind = match u8::try_from(u32_at(framed, 8)) {
-            Ok(kind) => kind,
-            Err(_) => {
-                let why = Undecodable::Malformed("reserved bytes are set");
-                return Some(Err(BadRecord::Undecodable(why)));
-            }
+        let Ok(kind) = u8::try_from(u32_at(framed, 8)) else {
+            let why = Undecodable::Malformed("reserved bytes are set");
+            return Some(Err(BadRecord::Undecodable(why)));
         };
         let group = GroupId(u32_at(framed, 12));
         match codec::decode(kind, group, &framed[RECORD_HEADER_LEN..]) {

@@ -12,6 +12,8 @@ mod record;
 mod recovery;
 mod replay;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod writer;
 

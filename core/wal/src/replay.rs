@@ -59,7 +59,7 @@ impl GroupReplay {
     /// The first entry that should be there and is not.
     fn missing(&self) -> Option<LogIndex> {
         let Checkpoint { start, last, .. } = self.log.checkpoint;
-        let first = self.entries.front().map_or(last.next(), |e| e.index);
+        let first = self.entries.front().map_or_else(|| last.next(), |e| e.index);
         (first != start.index.next()).then(|| start.index.next())
     }
 

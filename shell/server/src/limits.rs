@@ -94,5 +94,11 @@ pub const PEER_BACKOFF: (Duration, Duration) =
 /// How long connecting to a peer and shaking hands may take.
 pub const PEER_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long one write to a peer may take before its connection counts as broken.
+pub const PEER_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause after a connection could not be accepted (too many open files, most likely).
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// Connections that other nodes may have open here.
 pub const MAX_PEER_CONNECTIONS: usize = 256;

@@ -37,6 +37,8 @@ pub struct Parts {
     pub node: Node<DiskEngine>,
     /// The engine's thread.
     pub engine_thread: EngineThread,
+    /// Generation of the engine that the node stands on.
+    pub generation: u64,
     /// How further generations of the engine are opened.
     pub engine_options: EngineOptions,
     /// The data directory.

@@ -190,7 +190,8 @@ impl Spike {
             at(0.5),
             at(0.99),
             at(0.999),
-            at(1.0)
+            at(1.0),
+            self.reading.as_secs_f64() * 1e6 / times as f64
         );
     }
 

@@ -73,7 +73,8 @@ pub struct DiskEngine {
 impl DiskEngine {
     /// Opens the tree of `group` and `generation` below `root`, the node's data directory, whose lock the
     /// caller holds. Creates it if it does not exist and `may_create` says that the log knows nothing of
-    /// data in it.
+    /// data in it. No engine, thread or snapshot of an earlier open of it may be left: files that they still
+    /// hold are deleted when they go, and this open may give their numbers to new ones.
     ///
     /// # Errors
     /// `Corrupt` if it should exist and does not, or if its files are not what was written; `Io`.
@@ -148,6 +149,12 @@ impl DiskEngine {
         let lookup = std::mem::replace(&mut self.lookup, lookup);
         (self.installed, self.flushed) = (installed, flushed);
         self.shared.discard(Garbage { tables, lookup });
+    }
+}
+
+impl std::fmt::Debug for DiskEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskEngine").field("figures", &self.figures()).finish_non_exhaustive()
     }
 }
 

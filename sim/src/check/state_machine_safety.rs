@@ -66,7 +66,7 @@ impl StateMachineSafety {
     /// Leases that exist, for the checks at the end.
     #[must_use]
     pub fn leases(&self) -> Vec<quorate_kv::LeaseStatus> {
-        self.kv.leases(KeyspaceId::ETCD)
+        self.kv.leases(KeyspaceId::ETCD).cloned().collect()
     }
 
     /// The reference state.

@@ -32,7 +32,14 @@ impl Raft {
     }
 
     pub(super) fn run_election_timer(&mut self, out: &mut Vec<Output>) {
-        if self.now < self.election_at || !self.may_campaign() {
+        if self.now < self.election_at {
+            return;
+        }
+        if !self.may_campaign() {
+            // It cannot replace the leader, but need not send it anything any more either.
+            if self.leader.is_some() {
+                self.become_follower(self.term, out);
+            }
             return;
         }
         if self.members.is_sole_voter(self.config.id) {

@@ -143,7 +143,8 @@ impl Raft {
         if !self.started {
             return Some(Duration::ZERO);
         }
-        let election = self.may_campaign().then_some(self.election_at);
+        let waits = self.may_campaign() || self.leader.is_some();
+        let election = waits.then_some(self.election_at);
         match &self.state {
             State::Leader(leader) => self.leader_deadline(leader),
             State::Candidate(_) => election,

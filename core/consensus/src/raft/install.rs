@@ -21,9 +21,10 @@ pub(super) fn check_recovered(recovered: &Recovered) -> Result<(), Halt> {
     if hard_state.commit > last.0 {
         return Err(Halt::Recovery("committed entries are missing at the log's end"));
     }
-    // Only the ready-made log of a fresh group has entries before anybody recorded a term.
+    // Only the ready-made log of a fresh group has entries before anybody recorded a term. (A snapshot
+    // may be of a later term than the recorded one.)
     let fresh = *hard_state == HardState::default() && last.0 <= LogIndex(1);
-    if hard_state.term < last.1 && !fresh {
+    if !entries.is_empty() && hard_state.term < last.1 && !fresh {
         return Err(Halt::Recovery("the log holds a later term than the recorded one"));
     }
     Ok(())

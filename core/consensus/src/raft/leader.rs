@@ -55,7 +55,8 @@ impl Raft {
             transfer: None,
             marks: BTreeMap::new(),
             clock: Clock::new(base, self.now, self.config.election_timeout),
-            heartbeat_at: self.now,
+            // The append of its first entry tells everybody before that.
+            heartbeat_at: self.now + self.config.heartbeat,
             uncommitted_bytes: self.log.bytes_between(self.commit.next(), self.log.last()),
         };
         self.leave_role(State::Leader(Box::new(leader)), out);

@@ -175,8 +175,13 @@ impl Raft {
         };
         entries.into_iter().for_each(|entry| raft.append_entry(entry));
         raft.log.recovered();
-        // A log of `first_entries` comes without a term of its own.
-        raft.term = raft.term.max(raft.log.last_term());
+        // A log of `first_entries`, or of a snapshot, may come without a recorded term: nobody can have
+        // been voted for in it.
+        if raft.term < raft.log.last_term() {
+            raft.term = raft.log.last_term();
+            raft.vote = None;
+        }
+        raft.reported.term = raft.term;
         raft.members.committed(raft.commit);
         raft.evict();
         Ok(raft)

@@ -83,7 +83,10 @@ impl contract::Subject for InMemory {
     }
 
     fn complete_checkpoints(&mut self, engine: &mut MemEngine) {
-        while engine.complete_checkpoint().is_some() {}
+        engine.invariants();
+        while engine.complete_checkpoint().is_some() {
+            engine.invariants();
+        }
         engine.live.check();
         engine.durable.state.check();
     }

@@ -116,12 +116,23 @@ impl Hub {
                 self.compacted(stream.keyspace, revision);
                 self.cancel_compacted(name, out);
             }
+            HistoryFound::Found(_) if self.is_stalled(name.0) => self.put_back(name),
             HistoryFound::Found(history) => {
                 let served = self.take_history(name, history);
                 self.advance(name, served, out);
                 self.wake(name.0);
             }
         }
+    }
+
+    /// The stream has filled up while history was read: the piece is dropped, not kept, and will be
+    /// read again once there is room.
+    fn put_back(&mut self, name: Name) {
+        let stream = self.streams.get_mut(&name.0).expect("reads name open streams");
+        let watcher = stream.watchers.get_mut(&name.1).expect("reads name living watchers");
+        let Place::Reading(from, _) = watcher.place else { unreachable!("a read was under way") };
+        watcher.place = Place::Behind(from);
+        stream.behind.push_back(name.1);
     }
 
     /// What a piece of history means for a watcher. What the hub itself has not seen yet is left for

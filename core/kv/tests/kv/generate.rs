@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use quorate_kv::*;
 
-pub fn key() -> impl Strategy<Value = Bytes> {
+pub(crate) fn key() -> impl Strategy<Value = Bytes> {
     let keys: [&[u8]; 7] = [b"a", b"b", b"b\0", b"ba", b"c", b"\xff", b"\xff\xff"];
     select(keys.to_vec()).prop_map(Bytes::from_static)
 }
 
-pub fn range() -> impl Strategy<Value = KeyRange> {
+pub(crate) fn range() -> impl Strategy<Value = KeyRange> {
     let end = prop_oneof![
         4 => Just(Bytes::new()),
         1 => Just(Bytes::from_static(b"\0")),
@@ -40,7 +40,7 @@ fn revision() -> impl Strategy<Value = i64> {
     prop_oneof![3 => Just(0i64), 1 => -1i64..30]
 }
 
-pub fn put() -> impl Strategy<Value = PutRequest> {
+pub(crate) fn put() -> impl Strategy<Value = PutRequest> {
     let flags = select(vec![(false, false), (false, false), (true, false), (false, true), (true, true)]);
     (key(), value(), lease(), any::<bool>(), flags).prop_map(
         |(key, value, lease, prev_kv, (ignore_value, ignore_lease))| PutRequest {
@@ -54,7 +54,7 @@ pub fn put() -> impl Strategy<Value = PutRequest> {
     )
 }
 
-pub fn delete() -> impl Strategy<Value = DeleteRequest> {
+pub(crate) fn delete() -> impl Strategy<Value = DeleteRequest> {
     (range(), any::<bool>()).prop_map(|(range, prev_kv)| DeleteRequest { range, prev_kv })
 }
 
@@ -71,7 +71,7 @@ fn filter() -> impl Strategy<Value = RevisionFilter> {
     prop_oneof![2 => Just(RevisionFilter::default()), 1 => some]
 }
 
-pub fn range_request() -> impl Strategy<Value = RangeRequest> {
+pub(crate) fn range_request() -> impl Strategy<Value = RangeRequest> {
     let order = select(vec![SortOrder::None, SortOrder::Ascend, SortOrder::Descend]);
     let target = select(vec![
         SortTarget::Key,
@@ -96,7 +96,7 @@ pub fn range_request() -> impl Strategy<Value = RangeRequest> {
     )
 }
 
-pub fn compare() -> impl Strategy<Value = Compare> {
+pub(crate) fn compare() -> impl Strategy<Value = Compare> {
     let target = prop_oneof![
         (0i64..3).prop_map(CompareTarget::Version),
         (0i64..15).prop_map(CompareTarget::Create),
@@ -114,7 +114,7 @@ pub fn compare() -> impl Strategy<Value = Compare> {
 }
 
 /// Nested at most three deep.
-pub fn txn() -> impl Strategy<Value = TxnRequest> {
+pub(crate) fn txn() -> impl Strategy<Value = TxnRequest> {
     let op = prop_oneof![
         2 => range_request().prop_map(Op::Range),
         3 => put().prop_map(Op::Put),
@@ -137,7 +137,7 @@ fn alarm() -> impl Strategy<Value = Alarm> {
 }
 
 /// Any command.
-pub fn command() -> impl Strategy<Value = Command> {
+pub(crate) fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         8 => put().prop_map(Command::Put),
         4 => delete().prop_map(Command::Delete),
@@ -152,7 +152,7 @@ pub fn command() -> impl Strategy<Value = Command> {
 }
 
 /// Any command, alarms too.
-pub fn any_command() -> impl Strategy<Value = Command> {
+pub(crate) fn any_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         20 => command(),
         1 => alarm().prop_map(Command::AlarmRaise),

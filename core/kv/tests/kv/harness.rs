@@ -8,15 +8,15 @@ use quorate_kv::*;
 
 /// See the module.
 #[derive(Default)]
-pub struct Server {
-    pub kv: Kv,
-    pub engine: MemEngine,
+pub(crate) struct Server {
+    pub(crate) kv: Kv,
+    pub(crate) engine: MemEngine,
     log: Vec<(At, Bytes)>,
 }
 
 impl Server {
     /// Applies a command at a group time, not before the last.
-    pub fn apply(&mut self, keyspace: KeyspaceId, command: &Command, time_ms: u64) -> Applied {
+    pub(crate) fn apply(&mut self, keyspace: KeyspaceId, command: &Command, time_ms: u64) -> Applied {
         let time_ms = time_ms.max(self.kv.time_ms());
         let at = At { index: self.kv.applied() + 1, term: 1, time_ms };
         let bytes = codec::encode(keyspace, command);
@@ -27,23 +27,23 @@ impl Server {
         applied
     }
 
-    pub fn view(&mut self, keyspace: KeyspaceId) -> View<MemSnapshot> {
+    pub(crate) fn view(&mut self, keyspace: KeyspaceId) -> View<MemSnapshot> {
         let snapshot = self.engine.snapshot();
         self.kv.view(keyspace, snapshot)
     }
 
-    pub fn compact_step(&mut self, budget: usize) -> bool {
+    pub(crate) fn compact_step(&mut self, budget: usize) -> bool {
         let more = self.kv.compact_step(&mut self.engine, budget).unwrap();
         self.engine.publish();
         more
     }
 
-    pub fn compact_fully(&mut self) {
+    pub(crate) fn compact_fully(&mut self) {
         while self.compact_step(3) {}
     }
 
     /// Seals what is there, and makes it durable unless the crash is to come first.
-    pub fn checkpoint(&mut self, complete: bool) {
+    pub(crate) fn checkpoint(&mut self, complete: bool) {
         if self.kv.applied() == 0 {
             return;
         }
@@ -59,7 +59,7 @@ impl Server {
     }
 
     /// Loses power, opens what the last checkpoint left, replays the log.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         let engine = std::mem::take(&mut self.engine).crash();
         self.kv = Kv::open(&engine).unwrap();
         self.engine = engine;
@@ -72,7 +72,7 @@ impl Server {
 
     /// Everything in the engine but what is allowed to differ between members: the meta record, and
     /// which version a change replaced.
-    pub fn pairs(&mut self) -> Vec<(Bytes, Bytes)> {
+    pub(crate) fn pairs(&mut self) -> Vec<(Bytes, Bytes)> {
         let all = self.engine.scan((Bound::Unbounded, Bound::Unbounded), Direction::Forward);
         let all = all.map(|pair| pair.unwrap()).filter(|(key, _)| key[0] != b'm');
         let strip = |(key, value): (Bytes, Bytes)| match key[0] {
@@ -82,7 +82,7 @@ impl Server {
         all.map(strip).collect()
     }
 
-    pub fn invariants(&mut self) {
+    pub(crate) fn invariants(&mut self) {
         let snapshot = self.engine.snapshot();
         self.kv.engine_invariants(&snapshot).unwrap();
     }

@@ -14,11 +14,11 @@ struct Version {
 }
 
 #[derive(Clone, Debug)]
-pub struct Space {
-    pub revision: i64,
-    pub compacted: i64,
+pub(crate) struct Space {
+    pub(crate) revision: i64,
+    pub(crate) compacted: i64,
     versions: Vec<Version>,
-    pub leases: BTreeMap<i64, (i64, u64)>,
+    pub(crate) leases: BTreeMap<i64, (i64, u64)>,
 }
 
 impl Default for Space {
@@ -28,19 +28,19 @@ impl Default for Space {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Model {
-    pub spaces: BTreeMap<KeyspaceId, Space>,
+pub(crate) struct Model {
+    pub(crate) spaces: BTreeMap<KeyspaceId, Space>,
     alarms: BTreeSet<Alarm>,
 }
 
 const LATEST: i64 = i64::MAX;
 
 impl Model {
-    pub fn space(&mut self, keyspace: KeyspaceId) -> &mut Space {
+    pub(crate) fn space(&mut self, keyspace: KeyspaceId) -> &mut Space {
         self.spaces.entry(keyspace).or_default()
     }
 
-    pub fn apply(
+    pub(crate) fn apply(
         &mut self,
         keyspace: KeyspaceId,
         command: &Command,
@@ -161,13 +161,13 @@ impl Space {
         inside.filter_map(|key| self.get(key, at).cloned()).collect()
     }
 
-    pub fn keys_of(&self, lease: i64) -> Vec<Bytes> {
+    pub(crate) fn keys_of(&self, lease: i64) -> Vec<Bytes> {
         let all = KeyRange { key: "".into(), range_end: "\0".into() };
         let mine = |pair: &KeyValue| pair.lease.0 == lease;
         self.pairs(&all, LATEST).into_iter().filter(mine).map(|pair| pair.key).collect()
     }
 
-    pub fn check_revision(&self, revision: i64) -> Result<(), Refusal> {
+    pub(crate) fn check_revision(&self, revision: i64) -> Result<(), Refusal> {
         if revision > self.revision {
             return Err(Refusal::FutureRevision);
         }
@@ -230,7 +230,7 @@ impl Space {
         Ok(Reply::LeaseRevoke { revision: self.so_far() })
     }
 
-    pub fn range(&self, request: &RangeRequest) -> Result<RangeResult, Refusal> {
+    pub(crate) fn range(&self, request: &RangeRequest) -> Result<RangeResult, Refusal> {
         self.check_revision(request.revision)?;
         Ok(self.read(request))
     }
@@ -328,7 +328,7 @@ impl Space {
     }
 
     /// How many versions compaction keeps.
-    pub fn kept(&self) -> usize {
+    pub(crate) fn kept(&self) -> usize {
         let is_kept = |(place, version): &(usize, &Version)| {
             let later = self.versions[place + 1..].iter().find(|v| v.key == version.key);
             version.revision >= self.compacted
@@ -338,7 +338,16 @@ impl Space {
     }
 
     /// All events of a range from a revision on, by revision; what compaction hides is hidden.
-    pub fn history(&self, range: &KeyRange, from: i64) -> Vec<(i64, Vec<Event>)> {
+    pub(crate) fn history(&self, range: &KeyRange, from: i64) -> Vec<(i64, Vec<Event>)> {
+        self.events(range, from, self.compacted)
+    }
+
+    /// The same with nothing hidden.
+    pub(crate) fn full_history(&self, range: &KeyRange, from: i64) -> Vec<(i64, Vec<Event>)> {
+        self.events(range, from, -1)
+    }
+
+    fn events(&self, range: &KeyRange, from: i64, compacted: i64) -> Vec<(i64, Vec<Event>)> {
         let mut history: Vec<(i64, Vec<Event>)> = Vec::new();
         for (place, version) in self.versions.iter().enumerate() {
             if version.revision < from || !range.contains(&version.key) {
@@ -346,7 +355,7 @@ impl Space {
             }
             let before = self.versions[..place].iter().rev().find(|v| v.key == version.key);
             let hidden = |before: &&Version| {
-                before.revision < self.compacted && version.revision <= self.compacted
+                before.revision < compacted && version.revision <= compacted
             };
             let prev_kv = before.filter(|b| !hidden(b)).and_then(|before| before.pair.clone());
             let event = Event {

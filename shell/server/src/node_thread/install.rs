@@ -60,7 +60,8 @@ impl Driver {
         old.stop();
         let now = self.started.elapsed();
         parts.node.install(now, engine, &mut self.out).map_err(|halt| halt.to_string())?;
-        remove_generation(root, group, generation - 1).map_err(|error| error.to_string())
+        let left = std::mem::replace(&mut parts.generation, generation);
+        remove_generation(root, group, left).map_err(|error| error.to_string())
     }
 
     pub(super) fn drop_snapshot(&self, generation: u64) -> Result<(), String> {

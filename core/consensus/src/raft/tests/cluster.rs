@@ -9,9 +9,8 @@ use std::time::Duration;
 use super::checks::Checks;
 use crate::limits::Limits;
 use crate::{
-    Config, Entry, GroupId, GroupTime, Halt, HardState, Input, LogIndex, LogStart, Member,
-    Membership, Message, NodeId, Output, Payload, Persist, Raft, Recovered, Seq, Term,
-    first_entries,
+    Config, Entry, GroupId, Halt, HardState, Input, LogIndex, LogStart, Member, Membership,
+    Message, NodeId, Output, Payload, Persist, Raft, Recovered, Seq, Term, first_entries,
 };
 
 /// What survives a crash.
@@ -194,6 +193,7 @@ impl Cluster {
         raft.invariants();
         node.raft = Some(raft);
         self.input(id, Input::Tick);
+        self.flush(id);
     }
 
     /// One input and everything that follows from it here, without the end of the burst.
@@ -208,6 +208,7 @@ impl Cluster {
                 assert!(out.is_empty(), "no output leaves a step that halts");
                 node.raft = None;
                 node.halted = Some(halt.clone());
+                assert!(self.record, "n{id} halts in a simulation: {halt}");
                 self.events.push(Event::Halted(id, halt));
                 return;
             }
@@ -351,9 +352,6 @@ impl Cluster {
         node.store.entries.clear();
         node.store.engine.clone_from(&machine);
         node.store.hard_state.commit = node.store.hard_state.commit.max(start.index);
-        if start.term > node.store.hard_state.term {
-            node.store.hard_state = HardState { term: start.term, vote: None, commit: start.index };
-        }
         let membership = membership_of(&machine);
         node.machine = machine;
         let LogStart { index, term, time } = start;

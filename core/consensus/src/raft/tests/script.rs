@@ -6,16 +6,18 @@
 //! | `elect N` | N's election timer fires, then everything settles; quiet |
 //! | `campaign N` | N's election timer fires |
 //! | `propose N DATA...`, `read N ID`, `time N` | inputs at node N, as one burst |
+//! | `again N DATA` | the last proposal of N once more, as a network might double it |
 //! | `change N add=\|learner=\|promote=\|remove=ID` | a membership change at N |
 //! | `transfer N TO`, `unreachable N PEER` | inputs at node N |
 //! | `deliver [from= to= kind=]` | the packets now under way that match; `settle`: until none is left; quiet |
-//! | `drop [from= to= kind=]`, `double [...]` | loses or doubles the matching packets |
+//! | `drop [from= to= kind=]`, `double [...]` | loses or doubles the matching packets; a bare `drop` is quiet |
 //! | `network` | lists the packets under way |
-//! | `partition A B`, `heal` | cuts all ways between the two comma-separated sides |
+//! | `partition A B`, `heal` | cuts all ways between the two sides, ids separated by `/` |
 //! | `slow-disk N`, `quick-disk N`, `persist N [count=]` | whether and how far writes are confirmed |
 //! | `crash N [survive=]`, `restart N`, `join N` | unconfirmed writes but the first are lost; a blank node |
 //! | `checkpoint N [compact=KEEP]` | the engine's checkpoint; the log before it goes but KEEP entries |
-//! | `pass MS` | time, and the timers due in it |
+//! | `pass MS` | time, and the timers due in it; quiet |
+//! | `run MS` | time in steps of 50 ms, settling after each; quiet |
 //! | `status [N]`, `log N`, `progress N` | what a node believes |
 
 use std::collections::BTreeMap;
@@ -51,7 +53,7 @@ fn key<T: std::str::FromStr>(
 }
 
 fn ids(text: Option<&str>) -> Result<Vec<u64>, Failure> {
-    text.ok_or("a side is missing")?.split(',').map(|id| number(Some(id))).collect()
+    text.ok_or("a side is missing")?.split('/').map(|id| number(Some(id))).collect()
 }
 
 /// Which packets a command means.
@@ -100,8 +102,9 @@ impl Script {
                 self.deliver(packets);
             }
             "drop" => {
-                for packet in self.take(&mut args)? {
-                    writeln!(text, "lost: {}", print::packet(&packet))?;
+                let all = command.args.is_empty();
+                for packet in self.take(&mut args)?.iter().filter(|_| !all) {
+                    writeln!(text, "lost: {}", print::packet(packet))?;
                 }
             }
             "double" => {
@@ -117,7 +120,17 @@ impl Script {
             }
             "partition" => self.partition(ids(args.next_pos())?, ids(args.next_pos())?),
             "heal" => self.cluster.cut.clear(),
-            "pass" => self.cluster.pass(Duration::from_millis(number(args.next_pos())?)),
+            "pass" => {
+                quiet = true;
+                self.cluster.pass(Duration::from_millis(number(args.next_pos())?));
+            }
+            "run" => {
+                quiet = true;
+                for _ in 0..number::<u64>(args.next_pos())? / 50 {
+                    self.cluster.pass(Duration::from_millis(50));
+                    self.settle();
+                }
+            }
             "status" => text = self.status(args.next_pos().map(|id| number(Some(id))).transpose()?),
             "log" => text = self.log(number(args.next_pos())?),
             "progress" => text = self.progress(number(args.next_pos())?),
@@ -172,6 +185,14 @@ impl Script {
                 }
                 self.cluster.flush(id);
             }
+            "again" => {
+                let (data, node) = (args.next_pos().unwrap_or_default(), NodeId(id));
+                let seq = self.seq.get(&id).copied().unwrap_or(0);
+                let origin = Origin { node, boot: self.cluster.nodes[&id].boot, seq };
+                let data = Bytes::copy_from_slice(data.as_bytes());
+                self.cluster.input(id, Input::Propose { origin, data });
+                self.cluster.flush(id);
+            }
             "read" => {
                 while let Some(read) = args.next_pos() {
                     let read = number(Some(read))?;
@@ -206,8 +227,8 @@ impl Script {
     }
 
     fn propose(&mut self, id: u64, data: &str) {
-        // `x*100` is a hundred bytes.
-        let data = match data.split_once('*') {
+        // `x.100` is a hundred bytes.
+        let data = match data.split_once('.') {
             Some((unit, times)) => unit.repeat(times.parse().unwrap_or(1)),
             None => data.into(),
         };

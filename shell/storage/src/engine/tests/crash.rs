@@ -57,7 +57,7 @@ fn child() {
         applied += 1;
         apply(&mut engine, applied);
         engine.publish();
-        if applied % 3 == 0 {
+        if applied.is_multiple_of(3) {
             engine.seal(applied).unwrap();
         }
         let pause = engine.usage().sealed_tables == MAX_SEALED_TABLES;

@@ -1,0 +1,172 @@
+//! The other nodes of the cluster: framed TCP, one connection a direction and peer.
+//!
+//! - *Out:* a queue and a task a peer. The node thread pushes; the task connects (with growing pauses),
+//!   shakes hands, and writes whatever has gathered as one write. A queue that reaches its bound drops
+//!   its oldest messages, and the node is told that the peer is unreachable: consensus sends again.
+//! - *In:* a task a connection. The handshake proves cluster, sender and receiver; each frame has its own
+//!   checksum. Messages go into the node's inbox.
+//! - *Snapshots* have connections of their own, so that they never stand in front of heartbeats.
+//!
+//! Who the peers are is what the membership says: `set_members` starts and ends the tasks. The bytes are
+//! specified in `handshake.rs`, `frame.rs` and `snapshot.rs`. Left out until TLS is built: encryption
+//! and proof of identity against someone who forges it; the peer port belongs on a trusted network.
+
+mod frame;
+mod handshake;
+mod join;
+mod link;
+mod listener;
+mod snapshot;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate_consensus::{GroupId, LogStart, Membership, Message, NodeId};
+use quorate_node::{Input, MemberInfo};
+use quorate_wal::Identity;
+
+use crate::Snapshot;
+use crate::config::values::Url;
+use crate::inbox::Inbox;
+
+pub use join::{Found, find_cluster};
+pub use listener::serve;
+pub use snapshot::Receiver;
+
+use link::Link;
+
+/// The node's identity on the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Cluster and node.
+    pub identity: Identity,
+    /// Random number of this start.
+    pub boot: u64,
+    /// Random number of this data directory: a wiped node is recognised by its new one.
+    pub directory: u64,
+}
+
+#[derive(Default)]
+struct State {
+    members: Vec<MemberInfo>,
+    links: BTreeMap<NodeId, Link>,
+    /// Data directories that peers have introduced themselves with.
+    directories: BTreeMap<NodeId, u64>,
+}
+
+/// All peers.
+pub struct Switchboard {
+    local: Local,
+    inbox: Arc<Inbox>,
+    /// Where the tasks run.
+    runtime: tokio::runtime::Handle,
+    state: Mutex<State>,
+}
+
+impl Switchboard {
+    /// Knows these members, and connects to all of them but itself.
+    #[must_use]
+    pub fn new(
+        local: Local,
+        inbox: Arc<Inbox>,
+        runtime: tokio::runtime::Handle,
+        members: Vec<MemberInfo>,
+    ) -> Arc<Self> {
+        let board = Arc::new(Self { local, inbox, runtime, state: Mutex::default() });
+        board.set_members(members);
+        board
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn local(&self) -> Local {
+        self.local
+    }
+
+    /// Sends a message, or loses it.
+    pub fn send(&self, to: NodeId, message: Message) {
+        let dropped = match self.lock().links.get(&to) {
+            Some(link) => link.push(message),
+            None => true,
+        };
+        if dropped {
+            self.inbox.internal(Input::Unreachable { peer: to });
+        }
+    }
+
+    /// Sends a whole state; the node is told how it ended.
+    pub fn send_snapshot(
+        &self,
+        to: NodeId,
+        group: GroupId,
+        start: LogStart,
+        membership: Membership,
+        snapshot: Snapshot,
+    ) {
+        let address = self.lock().links.get(&to).map(Link::urls).unwrap_or_default();
+        let (local, inbox) = (self.local, Arc::clone(&self.inbox));
+        self.runtime.spawn(async move {
+            let sending = snapshot::send(local, to, &address, group, start, membership, snapshot);
+            let installed = sending.await.unwrap_or_else(|error| {
+                tracing::warn!(peer = format!("{:x}", to.0), %error, "sending a snapshot failed");
+                None
+            });
+            inbox.internal(Input::SnapshotSent { to, installed });
+        });
+    }
+
+    /// The membership has changed: connects to who is new, lets go of who has left.
+    pub fn set_members(&self, members: Vec<MemberInfo>) {
+        let mut state = self.lock();
+        let wanted: BTreeMap<NodeId, Vec<Url>> = members
+            .iter()
+            .filter(|member| member.id != self.local.identity.node.0)
+            .map(|member| (NodeId(member.id), urls(member)))
+            .collect();
+        state.links.retain(|id, link| wanted.get(id).is_some_and(|urls| *urls == link.urls()));
+        for (id, urls) in wanted {
+            if !state.links.contains_key(&id) {
+                let link = Link::start(&self.runtime, self.local, id, urls, Arc::clone(&self.inbox));
+                state.links.insert(id, link);
+            }
+        }
+        state.members = members;
+    }
+
+    /// The members as last told.
+    #[must_use]
+    pub fn members(&self) -> Vec<MemberInfo> {
+        self.lock().members.clone()
+    }
+
+    /// Whether there are others.
+    #[must_use]
+    pub fn has_peers(&self) -> bool {
+        !self.lock().links.is_empty()
+    }
+
+    /// Ends all connections.
+    pub fn stop(&self) {
+        self.lock().links.clear();
+    }
+
+    /// Whether a node may send here. One that comes back with another data directory than it had has
+    /// lost what it promised, and is refused: it must be removed and added as a new member.
+    fn admits(&self, from: NodeId, directory: u64) -> Result<(), handshake::Verdict> {
+        let mut state = self.lock();
+        let known = state.members.iter().any(|member| member.id == from.0);
+        if !known && !state.members.is_empty() {
+            return Err(handshake::Verdict::NotAMember);
+        }
+        let first = *state.directories.entry(from).or_insert(directory);
+        if first == directory { Ok(()) } else { Err(handshake::Verdict::OtherDirectory) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn urls(member: &MemberInfo) -> Vec<Url> {
+    member.peer_urls.iter().filter_map(|url| Url::parse(url).ok()).collect()
+}

@@ -1,0 +1,182 @@
+//! The way to one peer: a bounded queue and the task that empties it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate_consensus::codec::encode_message;
+use quorate_consensus::{Body, Message, NodeId};
+use quorate_node::Input;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use super::frame;
+use super::handshake::{Hello, Kind, connect};
+use super::Local;
+use crate::config::values::Url;
+use crate::inbox::Inbox;
+use crate::limits::{PEER_BACKOFF, PEER_QUEUE_BYTES, PEER_QUEUE_FRAMES, PEER_WRITE_TIMEOUT};
+
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: VecDeque<Message>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    filled: Notify,
+}
+
+/// One peer's queue and task; dropping it ends the task.
+#[derive(Debug)]
+pub(super) struct Link {
+    urls: Vec<Url>,
+    queue: Arc<Queue>,
+    task: AbortHandle,
+}
+
+impl Link {
+    pub(super) fn start(
+        runtime: &tokio::runtime::Handle,
+        local: Local,
+        peer: NodeId,
+        urls: Vec<Url>,
+        inbox: Arc<Inbox>,
+    ) -> Self {
+        let queue = Arc::new(Queue::default());
+        let sender = Sender { local, peer, urls: urls.clone(), queue: Arc::clone(&queue), inbox };
+        let task = runtime.spawn(sender.run()).abort_handle();
+        Self { urls, queue, task }
+    }
+
+    pub(super) fn urls(&self) -> Vec<Url> {
+        self.urls.clone()
+    }
+
+    /// Queues a message; true if older ones had to be dropped for it.
+    pub(super) fn push(&self, message: Message) -> bool {
+        let mut waiting = self.queue.lock();
+        waiting.bytes += size(&message);
+        waiting.messages.push_back(message);
+        let mut dropped = false;
+        while waiting.messages.len() > PEER_QUEUE_FRAMES || waiting.bytes > PEER_QUEUE_BYTES {
+            let Some(oldest) = waiting.messages.pop_front() else { break };
+            waiting.bytes -= size(&oldest);
+            dropped = true;
+        }
+        drop(waiting);
+        self.queue.filled.notify_one();
+        dropped
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Queue {
+    fn take(&self) -> VecDeque<Message> {
+        let mut waiting = self.lock();
+        waiting.bytes = 0;
+        std::mem::take(&mut waiting.messages)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// About what a message takes, for the bounds.
+fn size(message: &Message) -> usize {
+    const FIXED: usize = 64;
+    FIXED
+        + match &message.body {
+            Body::Append { entries, .. } => entries.iter().map(quorate_consensus::Entry::size).sum(),
+            Body::Forward { proposals } => proposals.iter().map(|(_, data)| FIXED + data.len()).sum(),
+            _ => 0,
+        }
+}
+
+struct Sender {
+    local: Local,
+    peer: NodeId,
+    urls: Vec<Url>,
+    queue: Arc<Queue>,
+    inbox: Arc<Inbox>,
+}
+
+impl Sender {
+    async fn run(self) {
+        let (shortest, longest) = PEER_BACKOFF;
+        let mut pause = shortest;
+        let mut told = String::new();
+        loop {
+            let hello = Hello::new(Kind::Messages, self.local, self.peer);
+            let error = match connect(&self.urls, hello).await {
+                Ok((stream, _)) => {
+                    pause = shortest;
+                    told.clear();
+                    tracing::info!(peer = self.name(), "connected to a peer");
+                    let error = self.serve(stream).await;
+                    self.inbox.internal(Input::Unreachable { peer: self.peer });
+                    error
+                }
+                Err(error) => error,
+            };
+            // The same reason again and again is said once.
+            let reason = error.to_string();
+            if reason != told {
+                tracing::warn!(peer = self.name(), reason, "no connection to a peer");
+                told = reason;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{:x}", self.peer.0)
+    }
+
+    /// Sends until the connection breaks. What was queued while there was none is old: consensus has
+    /// given it up already.
+    async fn serve(&self, mut stream: TcpStream) -> std::io::Error {
+        self.queue.take();
+        let mut buffer = Vec::new();
+        let mut nothing = [0; 1];
+        loop {
+            let (mut read, mut write) = stream.split();
+            tokio::select! {
+                // The other side never speaks after its welcome: it can only end.
+                ended = read.read(&mut nothing) => {
+                    return ended.err().unwrap_or_else(|| super::handshake::bad("it closed"));
+                }
+                () = self.queue.filled.notified() => {}
+            }
+            buffer.clear();
+            for message in self.queue.take() {
+                frame::put(&mut buffer, |out| encode_message(&message, out));
+            }
+            match tokio::time::timeout(PEER_WRITE_TIMEOUT, write.write_all(&buffer)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(_) => return std::io::Error::from(std::io::ErrorKind::TimedOut),
+            }
+            shrink(&mut buffer);
+        }
+    }
+}
+
+/// A burst's memory is not kept for ever.
+fn shrink(buffer: &mut Vec<u8>) {
+    const KEPT: usize = 1 << 20;
+    if buffer.capacity() > KEPT {
+        *buffer = Vec::new();
+    }
+}
+

@@ -1,0 +1,97 @@
+//! Connections from other nodes.
+
+use std::io;
+use std::sync::Arc;
+
+use quorate_consensus::codec::{decode_message, encode_membership};
+use quorate_node::{Input, initial_membership};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::frame::{self, Frames};
+use super::handshake::{self, Hello, Kind, Verdict, bad};
+use super::snapshot::Receiver;
+use super::Switchboard;
+use crate::limits::MAX_PEER_CONNECTIONS;
+
+/// Accepts connections until the runtime ends.
+pub async fn serve(listener: TcpListener, board: Arc<Switchboard>, snapshots: Arc<Receiver>) {
+    let connections = Arc::new(Semaphore::new(MAX_PEER_CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection of a peer");
+                tokio::time::sleep(crate::limits::ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (board, snapshots) = (Arc::clone(&board), Arc::clone(&snapshots));
+        tokio::spawn(async move {
+            if let Err(error) = connection(stream, &board, &snapshots).await {
+                tracing::debug!(%error, "a connection of a peer ended");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn connection(
+    mut stream: TcpStream,
+    board: &Switchboard,
+    snapshots: &Receiver,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let hello = handshake::read_hello(&mut stream).await?;
+    let local = board.local();
+    let verdict = judge(board, &hello);
+    handshake::answer(&mut stream, local, verdict).await?;
+    if verdict != Verdict::Welcome {
+        tracing::warn!(from = format!("{:x}", hello.from.node.0), %verdict, "refused a connection");
+        return Ok(());
+    }
+    match hello.kind {
+        Kind::Messages => messages(stream, board, &hello).await,
+        Kind::Snapshot => snapshots.receive(stream).await,
+        Kind::Question => describe(stream, board).await,
+    }
+}
+
+fn judge(board: &Switchboard, hello: &Hello) -> Verdict {
+    let local = board.local();
+    if hello.kind == Kind::Question {
+        return Verdict::Welcome;
+    }
+    if hello.from.cluster != local.identity.cluster {
+        return Verdict::OtherCluster;
+    }
+    if hello.to != local.identity.node {
+        return Verdict::OtherNode;
+    }
+    board.admits(hello.from.node, hello.directory).err().unwrap_or(Verdict::Welcome)
+}
+
+async fn messages(stream: TcpStream, board: &Switchboard, hello: &Hello) -> io::Result<()> {
+    let mut frames = Frames::new(stream);
+    while let Some(content) = frames.next().await? {
+        let bytes = content.len();
+        let message = decode_message(content).map_err(|error| bad(&error.to_string()))?;
+        if message.group != crate::GROUP {
+            continue;
+        }
+        let (from, group) = (hello.from.node, message.group);
+        board.inbox.message(Input::Message { from, group, message }, bytes);
+    }
+    Ok(())
+}
+
+/// Tells a node that wants to join who the members are.
+async fn describe(mut stream: TcpStream, board: &Switchboard) -> io::Result<()> {
+    let membership = initial_membership(&board.members());
+    let mut answer = Vec::new();
+    frame::put(&mut answer, |out| encode_membership(&membership, out));
+    stream.write_all(&answer).await?;
+    stream.shutdown().await
+}
