@@ -13,7 +13,7 @@ use crate::servers::Cluster;
 use crate::wire::Conn;
 use anyhow::Result;
 use kv::{KvLoad, Work};
-use lock::Locker;
+use lock::{Caller, Locker};
 use std::time::Duration;
 
 /// What a row drives.
@@ -25,6 +25,8 @@ pub enum Load {
     Lock {
         /// All clients want the same lock.
         one_name: bool,
+        /// Through the server's lock service; else by the client recipe.
+        service: bool,
     },
     /// `writers` put, `clients` watch.
     Watch {
@@ -81,9 +83,13 @@ const fn row(name: &'static str, load: Load, clients: usize, conns: usize) -> Ro
 
 const GET: Load = Load::Kv(Work::Get { serializable: false });
 const PUT: Load = Load::Kv(Work::Put);
+const RECIPE: Load = Load::Lock { one_name: false, service: false };
+const RECIPE_ONE: Load = Load::Lock { one_name: true, service: false };
+const SERVICE: Load = Load::Lock { one_name: false, service: true };
+const SERVICE_ONE: Load = Load::Lock { one_name: true, service: true };
 
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 19] = [
+pub const ROWS: [Row; 20] = [
     Row { one: rate(1.3, 1.5), three: rate(1.3, 1.5), ..row("put-1", PUT, 1, 1) },
     Row { three: rate(2.0, 3.0), ..row("put-64", PUT, 64, 4) },
     Row { one: rate(1.7, 2.0), three: rate(2.0, 3.0), ..row("put-256", PUT, 256, 4) },
@@ -97,9 +103,10 @@ pub const ROWS: [Row; 19] = [
         ..row("txn-256", Load::Kv(Work::Txn), 256, 4)
     },
     row("mixed-256", Load::Kv(Work::Mixed), 256, 4),
-    Row { one: rate(1.7, 2.0), ..row("lock-256", Load::Lock { one_name: false }, 256, 4) },
-    row("lock-one-name-2", Load::Lock { one_name: true }, 2, 2),
-    Row { one: rate(20.0, 50.0), ..row("lock-one-name-16", Load::Lock { one_name: true }, 16, 4) },
+    Row { one: rate(1.7, 2.0), ..row("lock-256", RECIPE, 256, 4) },
+    row("lock-one-name-16", RECIPE_ONE, 16, 4),
+    Row { one: rate(1.7, 2.0), ..row("lock-service-256", SERVICE, 256, 4) },
+    Row { one: rate(20.0, 50.0), ..row("lock-service-one-name-16", SERVICE_ONE, 16, 4) },
     row("watch-1-64", Load::Watch { writers: 1 }, 64, 4),
     row("watch-1-256", Load::Watch { writers: 1 }, 256, 4),
     Row { one: WATCH, three: WATCH, ..row("watch-1-1000", Load::Watch { writers: 1 }, 1000, 16) },
@@ -113,6 +120,29 @@ impl Row {
     /// Whether the bare server can answer it.
     pub fn on_bare(&self) -> bool {
         matches!(self.load, Load::Kv(_))
+    }
+
+    /// Whether this server has what the row needs.
+    pub async fn is_served(&self, cluster: &Cluster) -> Result<bool> {
+        match self.load {
+            Load::Lock { service: true, .. } => {
+                Ok(Caller::is_served(&Conn::open(cluster.addresses()[0]).await?).await)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Connection, name of the lock and number of each contender. Every run has new locks.
+    fn contenders<'a>(
+        &self,
+        conns: &'a [Conn],
+        run: usize,
+    ) -> impl Iterator<Item = (&'a Conn, String, usize)> + use<'a> {
+        let one_name = matches!(self.load, Load::Lock { one_name: true, .. });
+        (0..self.clients).map(move |i| {
+            let name = if one_name { format!("lock-{run}") } else { format!("lock-{run}-{i}") };
+            (&conns[i % conns.len()], name, i)
+        })
     }
 
     /// Connections for a cluster of `nodes`: as many to each node as to any other.
@@ -149,8 +179,18 @@ impl Row {
             Load::Kv(work) => {
                 closed::run(KvLoad::many(&conns, work, self.clients, KEYS), &pids, length).await
             }
-            Load::Lock { one_name } => {
-                let lockers = lockers(&conns, one_name, self.clients, run).await?;
+            Load::Lock { service: true, .. } => {
+                let mut callers = Vec::with_capacity(self.clients);
+                for (conn, name, _) in self.contenders(&conns, run) {
+                    callers.push(Caller::new(conn, &name).await?);
+                }
+                closed::run(callers, &pids, length).await
+            }
+            Load::Lock { service: false, .. } => {
+                let mut lockers = Vec::with_capacity(self.clients);
+                for (conn, name, i) in self.contenders(&conns, run) {
+                    lockers.push(Locker::new(conn, &name, i).await?);
+                }
                 closed::run(lockers, &pids, length).await
             }
             Load::Watch { writers } => {
@@ -167,15 +207,6 @@ pub async fn capacity(cluster: &Cluster, row: &Row) -> Result<f64> {
     let conns = Conn::open_many(&cluster.addresses(), row.conns(cluster.addresses().len())).await?;
     let clients = KvLoad::many(&conns, Work::Put, row.clients, KEYS);
     Ok(closed::run(clients, &cluster.pids(), WARM_UP * 4).await?.rate)
-}
-
-async fn lockers(conns: &[Conn], one_name: bool, count: usize, run: usize) -> Result<Vec<Locker>> {
-    let mut lockers = Vec::with_capacity(count);
-    for i in 0..count {
-        let name = if one_name { format!("lock-{run}") } else { format!("lock-{run}-{i}") };
-        lockers.push(Locker::new(&conns[i % conns.len()], &name, i).await?);
-    }
-    Ok(lockers)
 }
 
 #[cfg(test)]

@@ -123,30 +123,45 @@ type Cells = Vec<(&'static str, Cell)>;
 /// All sides are started together and measured in turn, so that a slow minute of the machine hits
 /// each of them. A server that is not its turn is idle.
 async fn interleaved(row: &Row, sides: &[Side], options: &Options) -> Result<Cells> {
-    let sides: Vec<_> = sides.iter().filter(|s| s.name != BARE || row.on_bare()).collect();
-    let mut clusters = Vec::new();
-    for side in &sides {
-        let nodes = if side.name == BARE { 1 } else { options.nodes };
-        let cluster = Cluster::start(&side.program, nodes).context(side.name)?;
-        if side.name != BARE {
-            row.prepare(&cluster).await.context(side.name)?;
-        }
-        clusters.push(cluster);
+    let mut running = Vec::new();
+    for side in sides.iter().filter(|s| s.name != BARE || row.on_bare()) {
+        running.extend(Running::start(side, row, options.nodes).await.context(side.name)?);
     }
-    let rate = match (row.load, clusters.first()) {
-        (Load::Open, Some(first)) => capacity(first, row).await? / 2.0,
+    let rate = match (row.load, running.first()) {
+        (Load::Open, Some(first)) => capacity(&first.cluster, row).await? / 2.0,
         _ => 0.0,
     };
-    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); sides.len()];
     for run in 0..options.runs() {
-        for ((side, cluster), samples) in sides.iter().zip(&clusters).zip(&mut samples) {
-            let sample = row.measure(cluster, run, rate, options.length()).await;
-            samples.push(sample.with_context(|| format!("{}: {}", side.name, cluster.log_tail()))?);
+        for side in &mut running {
+            let sample = row.measure(&side.cluster, run, rate, options.length()).await;
+            let told = || format!("{}: {}", side.name, side.cluster.log_tail());
+            let sample = sample.with_context(told)?;
+            side.samples.push(sample);
         }
     }
-    let medians =
-        sides.iter().zip(&samples).map(|(s, runs)| Ok((s.name, Cell::Run(median(runs)?))));
-    medians.collect()
+    running.iter().map(|s| Ok((s.name, Cell::Run(median(&s.samples)?)))).collect()
+}
+
+/// A side that has been started for a row.
+struct Running {
+    name: &'static str,
+    cluster: Cluster,
+    samples: Vec<Sample>,
+}
+
+impl Running {
+    /// Starts and prepares it; nothing if it does not have what the row needs.
+    async fn start(side: &Side, row: &Row, nodes: usize) -> Result<Option<Self>> {
+        let nodes = if side.name == BARE { 1 } else { nodes };
+        let cluster = Cluster::start(&side.program, nodes)?;
+        if side.name != BARE {
+            if !row.is_served(&cluster).await? {
+                return Ok(None);
+            }
+            row.prepare(&cluster).await?;
+        }
+        Ok(Some(Self { name: side.name, cluster, samples: Vec::new() }))
+    }
 }
 
 /// Rows about the whole store: each side by itself, once.

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use quorate_wire::etcdserverpb::kv_client::KvClient;
 use quorate_wire::etcdserverpb::lease_client::LeaseClient;
 use quorate_wire::etcdserverpb::watch_client::WatchClient;
+use quorate_wire::v3lockpb::lock_client::LockClient;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -61,6 +62,11 @@ impl Conn {
     /// A client of the watch service.
     pub fn watch(&self) -> WatchClient<Self> {
         WatchClient::with_origin(self.clone(), self.origin.clone())
+    }
+
+    /// A client of the lock service.
+    pub fn lock(&self) -> LockClient<Self> {
+        LockClient::with_origin(self.clone(), self.origin.clone())
     }
 
     /// A client of the lease service.

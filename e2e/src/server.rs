@@ -112,7 +112,10 @@ impl Plan {
     }
 
     /// The command without its flags: prefix, executable, and `serve` if ours wants it.
-    fn program(&self) -> Result<Command> {
+    ///
+    /// # Errors
+    /// If there is no server to test.
+    pub fn program(&self) -> Result<Command> {
         let Binary { path, kind } = binary()?;
         let mut command = match self.prefix.split_first() {
             Some((program, rest)) => {

@@ -261,7 +261,8 @@ impl Inner {
     }
 
     fn lose_names(&mut self, share: u64) {
-        let mut all = self.names.keys().chain(self.durable_names.keys()).copied().collect::<Vec<_>>();
+        let mut all =
+            self.names.keys().chain(self.durable_names.keys()).copied().collect::<Vec<_>>();
         all.sort_unstable();
         all.dedup();
         for segment in all {

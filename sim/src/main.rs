@@ -1,2 +1,73 @@
-//! (placeholder)
-fn main() {}
+//! `sim`: runs seeds and says what they met.
+
+use clap::Parser;
+use quorate_sim::check::Property;
+use quorate_sim::options::{Profile, Settings};
+use quorate_sim::planted::Planted;
+
+/// Deterministic simulation of whole clusters, one seed a run.
+#[derive(Parser, Debug)]
+#[command(name = "sim")]
+struct Arguments {
+    /// The seed to run.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Seeds `A..B`, B left out.
+    #[arg(long)]
+    seeds: Option<String>,
+    /// Servers: 1, 3 or 5 (default: the seed chooses).
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// power-loss, raft or all.
+    #[arg(long, default_value = "all")]
+    profile: Profile,
+    /// Plant a bug, for testing the checkers.
+    #[arg(long)]
+    plant: Option<Planted>,
+    /// Check one property alone.
+    #[arg(long)]
+    only: Option<Property>,
+    /// Print everything that happens (one seed).
+    #[arg(long)]
+    trace: bool,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Stop at the first failing seed.
+    #[arg(long)]
+    first: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let settings = Settings {
+        seed: 0,
+        nodes: arguments.nodes,
+        profile: arguments.profile,
+        planted: arguments.plant,
+        only: arguments.only,
+        trace: arguments.trace,
+    };
+    let seeds = match (&arguments.seeds, arguments.seed) {
+        (Some(range), _) => quorate_sim::hunt::parse_seeds(range)?,
+        (None, seed) => {
+            let seed = seed.unwrap_or(0);
+            seed..seed + 1
+        }
+    };
+    let mut report = quorate_sim::report::Report::default();
+    quorate_sim::hunt::hunt(&settings, seeds, arguments.threads, arguments.first, |outcome| {
+        if arguments.trace {
+            print!("{}", outcome.trace);
+        }
+        if let Some(violation) = &outcome.violation {
+            println!("seed {} ({} nodes): {violation}", outcome.seed, outcome.nodes);
+        }
+        report.add(&outcome);
+    });
+    println!("{report}");
+    if report.failed > 0 {
+        std::process::exit(1);
+    }
+    Ok(())
+}

@@ -2,6 +2,7 @@
 //! of fault and not others, because a fault that is always there hides what needs its absence).
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 
 use crate::check::Property;
 use crate::faults::FaultKind;
@@ -19,6 +20,19 @@ pub enum Profile {
     /// Any of them, by the seed.
     #[default]
     All,
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "power-loss" => Ok(Self::PowerLoss),
+            "raft" => Ok(Self::Raft),
+            "all" => Ok(Self::All),
+            other => Err(format!("no such profile: {other}; there are power-loss, raft and all")),
+        }
+    }
 }
 
 /// What the caller decides.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use quorate_consensus::{LogIndex, LogStart, NodeId, Seq};
+use quorate_consensus::{LogStart, NodeId, Seq};
 use quorate_engine::MemEngine;
 use quorate_kv::hub::Hub;
 use quorate_node::{Input, Node};
@@ -46,6 +46,15 @@ impl Clock {
     }
 }
 
+/// What waits for a process's next turn.
+#[derive(Debug)]
+pub(crate) enum Todo {
+    /// An input of the node.
+    Input(Input),
+    /// The `Installed` record is durable.
+    Install { generation: u64, start: LogStart },
+}
+
 /// What a batch in the log's writer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Batch {
@@ -58,12 +67,11 @@ pub(crate) enum Batch {
 }
 
 /// The process.
-#[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) node: Node<MemEngine>,
     pub(crate) writer: Writer,
     pub(crate) hub: Hub,
-    pub(crate) inbox: Vec<Input>,
+    pub(crate) inbox: Vec<Todo>,
     pub(crate) run_due: bool,
     pub(crate) timer_at: Option<Time>,
     /// Writes and syncs, in order; the first is under way.
@@ -74,16 +82,11 @@ pub(crate) struct Running {
     pub(crate) told: Seq,
     pub(crate) applied: u64,
     pub(crate) checkpoint_due: bool,
-    /// Who sent the snapshot that is being installed.
-    pub(crate) installing_from: Option<NodeId>,
     /// Operations whose answer a client waits for.
     pub(crate) waiting: BTreeMap<u64, usize>,
-    /// Answers of the node to the nemesis.
-    pub(crate) is_leader: bool,
 }
 
 /// How a machine is.
-#[derive(Debug)]
 pub(crate) enum State {
     /// Never started, or between two lives; what is left of the engine.
     Down(MemEngine),
@@ -94,7 +97,6 @@ pub(crate) enum State {
 }
 
 /// One machine.
-#[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) disk: SimDisk,
     pub(crate) clock: Clock,
@@ -102,9 +104,11 @@ pub(crate) struct Server {
     /// Number of the current or last life: events of an earlier one are ignored.
     pub(crate) life: u64,
     pub(crate) paused: bool,
-    /// The engine's directory in force, and others that were received.
+    /// What was done for the process while it was paused.
+    pub(crate) deferred: Vec<crate::world::Event>,
+    /// The engine's directory in force, and others that were received, with their senders.
     pub(crate) generation: u64,
-    pub(crate) received: BTreeMap<u64, (MemEngine, LogIndex)>,
+    pub(crate) received: BTreeMap<u64, (MemEngine, NodeId)>,
     /// A bit of its log was flipped: recovery may refuse it.
     pub(crate) flipped: bool,
     /// It has had a log.
@@ -125,6 +129,7 @@ impl Server {
             state: State::Down(MemEngine::new()),
             life: 0,
             paused: false,
+            deferred: Vec::new(),
             generation: 0,
             received: BTreeMap::new(),
             flipped: false,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quorate_consensus::{Entry, LogStart, Membership, Message, NodeId};
 use quorate_engine::{MemEngine, MemSnapshot};
 use quorate_kv::View;
-use quorate_kv::hub::WatchReply;
+use quorate_kv::hub::{HistoryFound, WatchReply};
 use quorate_wal::Output as WalOutput;
 
 use crate::check::{Checks, ClockBounds, Property};
@@ -76,6 +76,8 @@ pub(crate) enum Event {
     Answer { op: usize, outcome: Box<Outcome> },
     /// A client's patience ends.
     Patience(usize),
+    /// History was read for a hub.
+    History { id: NodeId, life: u64, read: u64, found: HistoryFound },
     /// A watcher connects.
     WatchConnect(usize),
     /// A response arrives at a watcher.
@@ -284,6 +286,7 @@ impl World {
             Event::Scan { op, view } => self.scan(op, &view),
             Event::Answer { op, outcome } => self.answered(op, *outcome),
             Event::Patience(op) => self.patience_ends(op),
+            Event::History { id, life, read, found } => self.history_read(id, life, read, found),
             Event::WatchConnect(watcher) => self.watch_connects(watcher),
             Event::WatchArrive { watcher, stream, reply, bytes } => {
                 self.watch_arrives(watcher, stream, reply, bytes);

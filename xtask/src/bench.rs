@@ -57,7 +57,6 @@ fn generator() -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     #[test]
     fn only_a_full_run_writes_the_document() {

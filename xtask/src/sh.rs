@@ -74,7 +74,8 @@ pub(crate) fn watch(command: &mut Command, mut look: impl FnMut(&str)) -> Result
 /// The program's name and its arguments, for messages.
 fn describe(command: &Command) -> String {
     let program = Path::new(command.get_program());
-    let name = program.file_name().unwrap_or(command.get_program()).to_string_lossy().into_owned();
+    let name =
+        program.file_name().unwrap_or_else(|| command.get_program()).to_string_lossy().into_owned();
     let arguments = command.get_args().map(|a| a.to_string_lossy().into_owned());
     [name].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
 }

@@ -6,7 +6,8 @@ use std::process::Command;
 
 /// The simulator with these arguments, ready to run.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = sh::cargo(&["run", "--quiet", "--profile", "sim", "--package", "quorate-sim"]);
+    let mut command =
+        sh::cargo(&["run", "--quiet", "--profile", "sim", "--package", "quorate-sim"]);
     command.arg("--").args(arguments);
     command
 }

@@ -1,7 +1,7 @@
-//! Locks by the client recipe, over transactions, leases and watches alone, as etcd's own clients
+//! Locks, in two ways. [`Caller`] asks the server's lock service. [`Locker`] is the client recipe, over transactions, leases and watches alone, as etcd's own clients
 //! do it: a key below the lock's name, bound to a lease; the lowest create revision owns the lock;
-//! everybody else waits for the key just before its own to go. Both sides are driven by the same
-//! recipe, so that the row compares servers and not recipes.
+//! everybody else waits for the key just before its own to go. Both sides of a row are driven in the
+//! same way, so that it compares servers and not recipes.
 
 use crate::closed::Client;
 use crate::wire::Conn;
@@ -14,16 +14,51 @@ use quorate_wire::etcdserverpb::range_request::{SortOrder, SortTarget};
 use quorate_wire::etcdserverpb::request_op::Request;
 use quorate_wire::etcdserverpb::watch_create_request::FilterType;
 use quorate_wire::etcdserverpb::watch_request::RequestUnion;
+use quorate_wire::v3lockpb::lock_client::LockClient;
+use quorate_wire::v3lockpb::{LockRequest, UnlockRequest};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 /// Far longer than a run, so that no renewal is part of the measurement.
 const LEASE_TTL_S: i64 = 600;
 /// Requests of one client on its watch stream: a creation and a cancellation.
 const WATCH_REQUESTS: usize = 4;
 
-/// One contender: locks, then unlocks.
+async fn lease(conn: &Conn) -> Result<i64> {
+    let grant = etcd::LeaseGrantRequest { ttl: LEASE_TTL_S, id: 0 };
+    Ok(conn.lease().lease_grant(grant).await?.into_inner().id)
+}
+
+/// One contender that asks the lock service: locks, then unlocks.
+pub struct Caller {
+    lock: LockClient<Conn>,
+    request: LockRequest,
+}
+
+impl Caller {
+    /// A contender for the lock `name`.
+    pub async fn new(conn: &Conn, name: &str) -> Result<Self> {
+        let request = LockRequest { name: name.to_owned().into(), lease: lease(conn).await? };
+        Ok(Self { lock: conn.lock(), request })
+    }
+
+    /// Whether the server has the service at all.
+    pub async fn is_served(conn: &Conn) -> bool {
+        let answer = conn.lock().unlock(UnlockRequest { key: Bytes::from_static(b"none") }).await;
+        !answer.is_err_and(|status| status.code() == Code::Unimplemented)
+    }
+}
+
+impl Client for Caller {
+    async fn once(&mut self) -> Result<()> {
+        let key = self.lock.lock(self.request.clone()).await?.into_inner().key;
+        self.lock.unlock(UnlockRequest { key }).await?;
+        Ok(())
+    }
+}
+
+/// One contender that follows the recipe: locks, then unlocks.
 pub struct Locker {
     kv: KvClient<Conn>,
     prefix: String,
@@ -35,8 +70,7 @@ pub struct Locker {
 impl Locker {
     /// A contender for the lock `name`; `i` tells the contenders apart.
     pub async fn new(conn: &Conn, name: &str, i: usize) -> Result<Self> {
-        let grant = etcd::LeaseGrantRequest { ttl: LEASE_TTL_S, id: 0 };
-        let lease = conn.lease().lease_grant(grant).await?.into_inner().id;
+        let lease = lease(conn).await?;
         let prefix = format!("{name}/");
         let key = format!("{prefix}{i:08}").into();
         let watch = Watch { conn: conn.clone(), stream: None, last_id: 0 };

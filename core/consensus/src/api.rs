@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::{Entry, HardState, LogIndex, Membership, Message, NodeId, Origin, Payload, Seq, Term};
 
 /// What the driver tells the machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A message of a peer, already checked for cluster and group.
     Message {
@@ -104,7 +104,7 @@ pub enum Input {
 }
 
 /// What the machine wants done.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Make this durable, after everything handed over before.
     Persist(Persist),

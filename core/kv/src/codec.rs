@@ -121,9 +121,7 @@ fn take_command(from: &mut Reader<'_>) -> Result<Command, DecodeError> {
         DELETE => Command::Delete(take_delete(from)?),
         TXN => Command::Txn(take_txn(from, 1)?),
         COMPACT => Command::Compact { revision: from.signed()? },
-        LEASE_GRANT => {
-            Command::LeaseGrant { id: LeaseId(from.signed()?), ttl_s: from.signed()? }
-        }
+        LEASE_GRANT => Command::LeaseGrant { id: LeaseId(from.signed()?), ttl_s: from.signed()? },
         LEASE_REVOKE => Command::LeaseRevoke { id: LeaseId(from.signed()?) },
         LEASE_RENEW => {
             let ids = (0..from.count()?).map(|_| from.signed().map(LeaseId));
@@ -203,13 +201,8 @@ fn take_delete(from: &mut Reader<'_>) -> Result<DeleteRequest, DecodeError> {
     Ok(DeleteRequest { range: take_range_of_keys(from)?, prev_kv })
 }
 
-const TARGETS: [SortTarget; 5] = [
-    SortTarget::Key,
-    SortTarget::Version,
-    SortTarget::Create,
-    SortTarget::Mod,
-    SortTarget::Value,
-];
+const TARGETS: [SortTarget; 5] =
+    [SortTarget::Key, SortTarget::Version, SortTarget::Create, SortTarget::Mod, SortTarget::Value];
 const ORDERS: [SortOrder; 3] = [SortOrder::None, SortOrder::Ascend, SortOrder::Descend];
 
 /// The byte of an enum value: its place in the table of all values.
@@ -260,12 +253,8 @@ fn take_range(from: &mut Reader<'_>) -> Result<RangeRequest, DecodeError> {
     Ok(range)
 }
 
-const RESULTS: [CompareResult; 4] = [
-    CompareResult::Equal,
-    CompareResult::Greater,
-    CompareResult::Less,
-    CompareResult::NotEqual,
-];
+const RESULTS: [CompareResult; 4] =
+    [CompareResult::Equal, CompareResult::Greater, CompareResult::Less, CompareResult::NotEqual];
 
 fn put_compare(compare: &Compare, out: &mut Writer) {
     put_range_of_keys(&compare.range, out);

@@ -82,7 +82,9 @@ impl Hub {
     /// from it.
     #[must_use]
     pub fn is_stalled(&self, stream: StreamId) -> bool {
-        self.streams.get(&stream).is_some_and(|stream| stream.outstanding >= self.limits.stream_bytes)
+        self.streams
+            .get(&stream)
+            .is_some_and(|stream| stream.outstanding >= self.limits.stream_bytes)
     }
 
     /// Streams and watchers, for metrics.
@@ -130,7 +132,16 @@ impl Hub {
     /// New events: to live watchers whose stream has room; the others fall behind.
     fn events(&mut self, batch: EventBatch, out: &mut Vec<HubOutput>) {
         let ring_bytes = self.limits.ring_bytes;
+        let is_new = !self.spaces.contains_key(&batch.keyspace);
         let space = self.space(batch.keyspace);
+        if is_new {
+            // Nobody watches it yet: what came before is history.
+            space.jump(Revision(batch.revision.0 - 1));
+        }
+        if batch.revision <= space.revision {
+            // `State` has said so before; who missed it reads history.
+            return;
+        }
         space.push(batch.clone(), ring_bytes);
         for (name, places) in deliver::concerned(space, &batch) {
             let (stream, watcher) = self.watcher(name).expect("the index names living watchers");
@@ -322,7 +333,11 @@ impl Hub {
 }
 
 /// The id of a new watcher, or why there will be none.
-fn accept(stream: &mut Stream, request: &WatchCreate, most: usize) -> Result<WatchId, &'static str> {
+fn accept(
+    stream: &mut Stream,
+    request: &WatchCreate,
+    most: usize,
+) -> Result<WatchId, &'static str> {
     if request.start_revision < 0 {
         return Err(NEGATIVE_START);
     }

@@ -149,10 +149,7 @@ pub(crate) fn attachment(keyspace: KeyspaceId, id: LeaseId, key: &[u8]) -> Vec<u
 }
 
 /// Bounds of the attachments of a lease.
-pub(crate) fn attachments(
-    keyspace: KeyspaceId,
-    id: LeaseId,
-) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+pub(crate) fn attachments(keyspace: KeyspaceId, id: LeaseId) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     let end = match id.0.checked_add(1) {
         Some(next) => attachment(keyspace, LeaseId(next), &[]),
         None => prefix_end(ATTACHMENT, keyspace),

@@ -137,15 +137,13 @@ impl<'a, R: Read> Keys<'a, R> {
             return Ok(result);
         }
         let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
-        let sort = request.target != SortTarget::Key;
-        let keep = if sort { None } else { limit };
-        self.gather(request, at, keep, &mut result)?;
-        if sort {
+        self.gather(request, at, limit.and_then(|limit| fetched(request, limit)), &mut result)?;
+        if request.target != SortTarget::Key {
             result.kvs.sort_by(|a, b| ordering(a, b, request));
-            if let Some(limit) = limit {
-                result.more = result.kvs.len() > limit;
-                result.kvs.truncate(limit);
-            }
+        }
+        if let Some(limit) = limit {
+            result.more |= result.kvs.len() > limit;
+            result.kvs.truncate(limit);
         }
         if request.keys_only {
             result.kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
@@ -153,7 +151,7 @@ impl<'a, R: Read> Keys<'a, R> {
         Ok(result)
     }
 
-    /// Counts the pairs of a range and keeps the first `keep` that pass the filter, in the order of
+    /// Counts the pairs of a range and keeps the first `keep` (or all) that pass the filter, in the order of
     /// keys that the request wants.
     fn gather(
         &self,
@@ -194,6 +192,19 @@ impl<'a, R: Read> Keys<'a, R> {
         // A missing key compares as one with all numbers zero, but it has no value to compare.
         let has_number = !matches!(compare.target, CompareTarget::Value(_));
         Ok(any || (has_number && matches(&KeyValue::default(), compare)))
+    }
+}
+
+/// How many pairs, first by key, are enough for a limit; `None`: all are needed.
+///
+/// With a target but no order etcd sorts only what the limit let through, and that is one pair more
+/// than the limit; a filter turns this off.
+fn fetched(request: &RangeRequest, limit: usize) -> Option<usize> {
+    let plain = request.order == SortOrder::None && request.filter == RevisionFilter::default();
+    match request.target {
+        SortTarget::Key => Some(limit),
+        _ if plain => limit.checked_add(1),
+        _ => None,
     }
 }
 

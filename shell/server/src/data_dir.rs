@@ -21,6 +21,9 @@ use crate::identity;
 /// Directory of the log within the data directory.
 pub const WAL_DIR: &str = "wal";
 
+/// File with the number of the directory, in hexadecimal.
+pub const NUMBER_FILE: &str = "directory-id";
+
 /// A data directory that this process alone uses.
 #[derive(Debug)]
 pub struct DataDir {
@@ -76,6 +79,26 @@ impl DataDir {
     #[must_use]
     pub fn disk(&self) -> Arc<FileDisk> {
         Arc::clone(&self.disk)
+    }
+
+    /// A random number that this directory has had since it was made: its content cannot be replaced
+    /// without peers noticing.
+    ///
+    /// # Errors
+    /// `Runtime` if it can be neither read nor made; `Refused` if it is damaged.
+    pub fn number(&self) -> Result<u64, Fatal> {
+        let path = self.root.join(NUMBER_FILE);
+        let failed = |error: std::io::Error| runtime(&path, &error.to_string());
+        match std::fs::read_to_string(&path) {
+            Ok(text) => u64::from_str_radix(text.trim(), 16)
+                .map_err(|_| Fatal::Refused(format!("{} is damaged", path.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let number = crate::run::random();
+                write_durably(&self.root, &path, &format!("{number:016x}\n")).map_err(failed)?;
+                Ok(number)
+            }
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// What the log says about its owner, if there is a log.
@@ -262,6 +285,15 @@ fn engine_error(error: &EngineError) -> Fatal {
              new one, or restore a backup"
         )),
     }
+}
+
+/// Writes a small file so that a crash leaves all of it or nothing.
+fn write_durably(root: &Path, path: &Path, text: &str) -> std::io::Result<()> {
+    let temporary = path.with_extension("new");
+    std::fs::write(&temporary, text)?;
+    std::fs::File::open(&temporary)?.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    std::fs::File::open(root)?.sync_all()
 }
 
 fn runtime(root: &Path, what: &str) -> Fatal {

@@ -1,1 +1,50 @@
-//! (placeholder: being written)
+//! The server: sockets, threads and files around a `quorate_node::Node`.
+//!
+//! A put, from socket to disk and back:
+//!
+//! 1. `serve` accepts the connection and hands it to a runtime; hyper speaks HTTP/2; `grpc` takes the
+//!    message out of the stream; `api::etcd` finds the method's line and decodes.
+//! 2. `api/etcd/kv.rs` turns it into a command; `handle` takes a slot to wait in and pushes the request
+//!    into the `inbox`.
+//! 3. `node_thread` drains the inbox, steps the node with each request, and ends the burst. The node
+//!    asks for records to be made durable: the node thread writes and syncs them itself if nothing else
+//!    is going on, else the WAL thread does.
+//! 4. The node is told that they are durable, applies the entries, and says what happened: events for
+//!    the watch hubs and replies, in this order, as one vector for each runtime (`mailbox`).
+//! 5. The `runtime` hands events to its watch hub (`watch`) and replies to the slots; the handler wakes,
+//!    and `grpc` encodes its answer.
+//!
+//! Around it: `config` and `cli` (what users write), `run` (starting and stopping), `data_dir` (opening
+//! and refusing data), `peer` (other nodes), `http` and `metrics`, `disk_space` (the watermark).
+
+pub mod api;
+pub mod cli;
+pub mod config;
+mod data_dir;
+mod disk_space;
+pub mod exit;
+mod grpc;
+mod handle;
+mod http;
+mod identity;
+mod inbox;
+pub mod limits;
+mod mailbox;
+mod metrics;
+mod node_thread;
+mod peer;
+mod run;
+mod runtime;
+mod serve;
+mod watch;
+
+use quorate_consensus::GroupId;
+
+/// What etcd's clients are told that they talk to: they derive features from it.
+pub const VERSION_TOLD: &str = "3.5.21";
+
+/// The one group of consensus that there is until placement is built.
+const GROUP: GroupId = GroupId(1);
+
+/// A view of the engine at one moment.
+type Snapshot = quorate_storage::DiskSnapshot;

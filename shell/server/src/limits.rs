@@ -50,6 +50,13 @@ pub const WATCH_STREAM_BYTES: usize = 4 << 20;
 /// Keep-alive responses of one stream that wait for the client.
 pub const KEEP_ALIVE_RESPONSES: usize = 128;
 
+/// Size at which a memory table of the engine is sealed, in bytes.
+pub const TABLE_BYTES: u64 = 32 << 20;
+
+/// How long a client waits before the outcome is called unknown, before two election timeouts are
+/// added to it (etcd's).
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Threads for reads that are too long for a thread that serves connections.
 pub const BLOCKING_THREADS: usize = 4;
 

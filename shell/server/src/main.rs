@@ -1,2 +1,7 @@
-//! (placeholder: being written)
-fn main() {}
+//! The binary `quorate`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quorate_server::cli::main()
+}

@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use quorate_storage::WalHandle;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::api::etcd::{self, Api};
 use crate::grpc::{self, Body};
@@ -36,21 +36,23 @@ pub struct Faces {
     pub api: Api,
     /// The log, for its figures.
     pub wal: WalHandle,
-    /// Becomes true when the server stops.
-    pub stopping: watch::Receiver<bool>,
 }
 
 /// Where a runtime gets its connections.
-pub type Connections = mpsc::Sender<TcpStream>;
+pub type Connections = mpsc::Sender<(TcpStream, OwnedSemaphorePermit)>;
 
 /// Starts taking connections on this runtime.
 #[must_use]
 pub fn start(faces: Faces) -> Connections {
-    let (sender, mut receiver) = mpsc::channel::<TcpStream>(HANDED_OVER);
+    let (sender, mut receiver): (Connections, _) = mpsc::channel(HANDED_OVER);
     tokio::spawn(async move {
         let builder = Arc::new(builder());
-        while let Some(stream) = receiver.recv().await {
-            tokio::spawn(connection(stream, faces.clone(), Arc::clone(&builder)));
+        while let Some((stream, permit)) = receiver.recv().await {
+            let serving = connection(stream, faces.clone(), Arc::clone(&builder));
+            tokio::spawn(async move {
+                serving.await;
+                drop(permit);
+            });
         }
     });
     sender
@@ -72,9 +74,8 @@ pub async fn accept(listener: TcpListener, runtimes: Vec<(tokio::runtime::Handle
         let (runtime, connections) = &runtimes[turn % runtimes.len()];
         if let Some(stream) = moved(stream, runtime) {
             // Fails only while the server stops.
-            let _stopping = connections.send(stream).await;
+            let _stopping = connections.send((stream, permit)).await;
         }
-        drop(permit);
     }
 }
 
@@ -105,7 +106,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
 async fn connection(stream: TcpStream, faces: Faces, builder: Arc<auto::Builder<TokioExecutor>>) {
     let metrics = Arc::clone(&faces.api.metrics);
     metrics.connections.fetch_add(1, Ordering::Relaxed);
-    let mut stopping = faces.stopping.clone();
+    let mut stopping = faces.api.stopping.clone();
     let service = service_fn(move |request| call(faces.clone(), request));
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);

@@ -26,6 +26,8 @@ struct Promised {
     last: u64,
     hard_state: HardState,
     under_way: VecDeque<UnderWay>,
+    /// A snapshot is taking the log's place: either may be found.
+    installing: bool,
 }
 
 /// What each server was told.
@@ -52,6 +54,18 @@ impl Durability {
         }
     }
 
+    /// A snapshot is about to replace the log.
+    pub fn installing(&mut self, node: NodeId) {
+        self.nodes.entry(node).or_default().installing = true;
+    }
+
+    /// It has: the log begins behind it.
+    pub fn installed(&mut self, node: NodeId, index: u64) {
+        let promised = self.nodes.entry(node).or_default();
+        (promised.last, promised.installing) = (index, false);
+        promised.under_way.clear();
+    }
+
     /// Compares what recovery found with what had been promised; `log` is the log before the crash.
     ///
     /// # Errors
@@ -64,6 +78,9 @@ impl Durability {
     ) -> Result<(), String> {
         let Some(promised) = self.nodes.get(&node) else { return Ok(()) };
         check_vote(node, promised.hard_state, found.hard_state)?;
+        if promised.installing {
+            return Ok(());
+        }
         let cut = promised.under_way.iter().filter_map(|one| one.cut).min();
         let last = cut.map_or(promised.last, |cut| promised.last.min(cut - 1));
         let now = Log::new(found.start, found.entries.clone());
@@ -88,7 +105,8 @@ impl Durability {
     /// From here on the recovered state is what was promised.
     pub fn started(&mut self, node: NodeId, found: &Recovered) {
         let last = found.entries.last().map_or(found.start.index, |entry| entry.index).0;
-        let promised = Promised { last, hard_state: found.hard_state, under_way: VecDeque::new() };
+        let hard_state = found.hard_state;
+        let promised = Promised { last, hard_state, ..Promised::default() };
         self.nodes.insert(node, promised);
     }
 }

@@ -70,6 +70,15 @@ impl Logs {
         self.0.insert(node, Log::new(recovered.start, recovered.entries.clone()));
     }
 
+    /// A server's log begins behind a snapshot; what follows it stays only if it agreed.
+    pub fn installed(&mut self, node: NodeId, start: LogStart) {
+        let log = self.0.entry(node).or_default();
+        let agreed = log.term_at(start.index.0) == Some(start.term);
+        let cut = start.index.0.saturating_sub(log.start()) as usize;
+        let rest = if agreed { log.entries.split_off(cut) } else { Vec::new() };
+        *log = Log::new(start, rest);
+    }
+
     /// A server appended this; says from where on it cut something off.
     pub fn append(&mut self, node: NodeId, entries: &[Entry]) -> Option<u64> {
         self.0.entry(node).or_default().append(entries)

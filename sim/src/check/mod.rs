@@ -20,7 +20,7 @@ pub mod wgl;
 use std::fmt;
 use std::str::FromStr;
 
-use quorate_consensus::{NodeId, Persist, Recovered, Seq, Term};
+use quorate_consensus::{LogStart, NodeId, Persist, Recovered, Seq, Term};
 use quorate_kv::EventBatch;
 
 pub use durability::{Durability, check_final_state};
@@ -178,6 +178,17 @@ impl Checks {
     /// A server was told that everything up to `seq` is durable.
     pub fn persisted(&mut self, node: NodeId, seq: Seq) {
         self.durability.persisted(node, seq);
+    }
+
+    /// A server has begun to install a snapshot.
+    pub fn installing(&mut self, node: NodeId) {
+        self.durability.installing(node);
+    }
+
+    /// A server stands on a snapshot, durably.
+    pub fn installed(&mut self, node: NodeId, start: LogStart) {
+        self.logs.installed(node, start);
+        self.durability.installed(node, start.index.0);
     }
 
     /// A server says that it leads.

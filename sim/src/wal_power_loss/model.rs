@@ -131,7 +131,9 @@ impl Model {
         let mut records = std::mem::take(&mut self.since).into_iter();
         loop {
             let same = state.len() == found.len()
-                && state.iter().all(|(group, log)| found.get(group).is_some_and(|f| log.matches(f)));
+                && state
+                    .iter()
+                    .all(|(group, log)| found.get(group).is_some_and(|f| log.matches(f)));
             if same {
                 break;
             }
@@ -204,7 +206,8 @@ impl Model {
         let commit = log.hard_state.commit.max(log.start.index);
         let cuts = term > known && random.below(2) == 0;
         let free = log.last().0 - commit.0;
-        let from = if cuts && free > 0 { commit.0 + 1 + random.below(free) } else { log.last().0 + 1 };
+        let from =
+            if cuts && free > 0 { commit.0 + 1 + random.below(free) } else { log.last().0 + 1 };
         let count = random.below(6);
         let time = log.entries.get(&LogIndex(from - 1)).map_or(log.start.time, |e| e.time);
         let entries = (from..from + count).map(|index| self.entry(index, term, time, random));
@@ -213,8 +216,11 @@ impl Model {
         let commit = LogIndex(commit.0 + random.below(last.0 - commit.0 + 1));
         let same = term == log.hard_state.term;
         let vote = if same { log.hard_state.vote } else { Some(NodeId(random.below(3))) };
-        let hard_state = (random.below(3) == 0 || term > known || cuts)
-            .then_some(HardState { term, vote, commit });
+        let hard_state = (random.below(3) == 0 || term > known || cuts).then_some(HardState {
+            term,
+            vote,
+            commit,
+        });
         Persist { seq: Seq(0), hard_state, entries }
     }
 
@@ -229,7 +235,10 @@ impl Model {
         let payload = match random.below(10) {
             0 => Payload::Empty,
             1 => Payload::Membership { origin, membership: membership(self.serial) },
-            _ => Payload::Command { origin, data: Bytes::from(vec![self.serial as u8; len as usize]) },
+            _ => Payload::Command {
+                origin,
+                data: Bytes::from(vec![self.serial as u8; len as usize]),
+            },
         };
         Entry { term, index: LogIndex(index), time, payload }
     }

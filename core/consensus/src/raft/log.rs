@@ -102,7 +102,7 @@ impl Log {
 
     /// First position in memory; behind `last` if there is none.
     pub(super) fn first_cached(&self) -> LogIndex {
-        self.cache.front().map_or(self.last.next(), |entry| entry.index)
+        self.cache.front().map_or_else(|| self.last.next(), |entry| entry.index)
     }
 
     /// The term at a position, if the log reaches there and still knows.

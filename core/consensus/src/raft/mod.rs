@@ -5,6 +5,8 @@
 //! | file | what |
 //! |---|---|
 //! | `log` | cached tail, terms, what is durable |
+//! | `disk` | what is handed to the disk and what may be applied |
+//! | `term` | higher and lower terms, changes of role |
 //! | `candidate` | pre-vote, votes, elections (5.2, 5.4.1; thesis 9.6) |
 //! | `leader` | proposals, commitment (5.3, 5.4.2), check-quorum, transfer (thesis 3.10) |
 //! | `replicate` | feeding the peers: appends, window, back-tracking, snapshots |
@@ -22,6 +24,7 @@
 
 mod candidate;
 mod clock;
+mod disk;
 mod follower;
 mod forward;
 mod halt;
@@ -33,6 +36,7 @@ mod membership;
 mod progress;
 mod read;
 mod replicate;
+mod term;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +44,7 @@ use std::time::Duration;
 
 use self::candidate::Candidate;
 use self::clock::Rng;
+use self::disk::Disk;
 use self::follower::Follower;
 pub use self::halt::Halt;
 use self::leader::Leader;
@@ -48,8 +53,8 @@ use self::membership::Members;
 pub use self::progress::{Flow, Progress};
 use crate::limits::Limits;
 use crate::{
-    Body, Entry, GroupId, GroupTime, HardState, Input, LogIndex, Message, NodeId, Output, Persist,
-    Recovered, Role, RoleChange, Seq, Term,
+    Body, Entry, GroupId, GroupTime, Input, LogIndex, Message, NodeId, Output, Recovered, Role,
+    RoleChange, Seq, Term,
 };
 
 /// Who this machine is and how it behaves.
@@ -101,17 +106,6 @@ enum State {
     Follower(Follower),
     Candidate(Candidate),
     Leader(Box<Leader>),
-}
-
-/// The FIFO to the disk: what was handed out and what came back.
-#[derive(Debug, Default)]
-struct Disk {
-    handed: Seq,
-    durable: Seq,
-    /// The `Persist` that holds the current term and vote.
-    vote_seq: Seq,
-    /// The hard state last handed out.
-    saved: HardState,
 }
 
 /// One member's part of a replicated log.
@@ -297,136 +291,12 @@ impl Raft {
         Ok(())
     }
 
-    /// Terms (5.1): adopts a higher one, answers a lower one with its own. Says whether the message is
-    /// still of interest.
-    fn settle_term(
-        &mut self,
-        from: NodeId,
-        term: Term,
-        body: &Body,
-        out: &mut Vec<Output>,
-    ) -> bool {
-        if term > self.term {
-            match body {
-                // Asking changes nothing.
-                Body::PreVote { .. } => return true,
-                // A live leader is protected from those who cannot hear it (thesis, 4.2.3).
-                Body::Vote { transfer: false, .. } if self.hears_leader() => return false,
-                _ => self.become_follower(term, out),
-            }
-            return true;
-        }
-        if term == self.term {
-            return true;
-        }
-        match body {
-            Body::PreVote { .. } | Body::PreVoteReply { .. } => return true,
-            Body::Vote { .. } => self.send(from, Seq(0), Body::VoteReply { granted: false }, out),
-            Body::Append { .. }
-            | Body::Heartbeat { .. }
-            | Body::Commit { .. }
-            | Body::TimeoutNow
-            | Body::Forward { .. }
-            | Body::ReadRequest { .. } => self.send(from, Seq(0), Body::NewerTerm, out),
-            // Late answers to what this node said in an older term.
-            _ => {}
-        }
-        false
-    }
-
-    /// Whether a leader of this term was heard within an election timeout (or is this node).
-    fn hears_leader(&self) -> bool {
-        if matches!(self.state, State::Leader(_)) {
-            return true;
-        }
-        let timeout = self.config.election_timeout;
-        self.leader.is_some() && self.contact.is_some_and(|at| self.now < at + timeout)
-    }
-
-    /// Drops what the present role was doing and follows, in `term`, a leader yet unknown.
-    fn become_follower(&mut self, term: Term, out: &mut Vec<Output>) {
-        assert!(term >= self.term, "terms never go back");
-        let was_follower = matches!(self.state, State::Follower(_));
-        self.leave_role(State::Follower(Follower::default()), out);
-        if term > self.term {
-            self.term = term;
-            self.vote = None;
-        }
-        self.leader = None;
-        self.contact = None;
-        // A follower's patience is not renewed by a term alone, only by a leader or a granted vote.
-        if !was_follower {
-            self.reset_election_timer();
-        }
-    }
-
-    /// Changes the state and refuses everything that waited for the old one.
-    fn leave_role(&mut self, next: State, out: &mut Vec<Output>) {
-        match std::mem::replace(&mut self.state, next) {
-            State::Follower(follower) => follower.abandon(out),
-            State::Candidate(_) => {}
-            State::Leader(leader) => leader.reads.abandon(out),
-        }
-    }
-
-    fn reset_election_timer(&mut self) {
-        let wait = if self.members.is_sole_voter(self.config.id) {
-            Duration::ZERO
-        } else {
-            self.rng.timeout(self.config.election_timeout)
-        };
-        self.election_at = self.now + wait;
-    }
-
     /// Appends in memory; a membership is in force at once.
     fn append_entry(&mut self, entry: Entry) {
         if self.members.appended(&entry) && self.started {
             self.sync_progress();
         }
         self.log.append(entry);
-    }
-
-    /// The seq that holds the current term and vote, handing them out if that has not been done.
-    fn vote_seq(&mut self, out: &mut Vec<Output>) -> Seq {
-        if (self.term, self.vote) != (self.disk.saved.term, self.disk.saved.vote) {
-            self.persist(false, out);
-        }
-        self.disk.vote_seq
-    }
-
-    /// Hands term, vote and (if asked) new entries to the disk. A commit index alone is not worth a
-    /// write: it rides along, never ahead of the entries that the disk has been given.
-    fn persist(&mut self, with_entries: bool, out: &mut Vec<Output>) {
-        let voted = (self.term, self.vote) != (self.disk.saved.term, self.disk.saved.vote);
-        let grown = with_entries && self.log.emitted() < self.log.last();
-        if !voted && !grown {
-            return;
-        }
-        let seq = Seq(self.disk.handed.0 + 1);
-        self.disk.handed = seq;
-        let entries = if with_entries { self.log.emit(seq) } else { Vec::new() };
-        let commit = self.commit.min(self.log.emitted()).max(self.disk.saved.commit);
-        let state = HardState { term: self.term, vote: self.vote, commit };
-        let hard_state = (state != self.disk.saved).then_some(state);
-        self.disk.saved = state;
-        if voted {
-            self.disk.vote_seq = seq;
-        }
-        out.push(Output::Persist(Persist { seq, hard_state, entries }));
-    }
-
-    fn on_persisted(&mut self, seq: Seq, out: &mut Vec<Output>) -> Result<(), Halt> {
-        if seq > self.disk.handed {
-            return Err(Halt::UnknownSeq { seq, handed: self.disk.handed });
-        }
-        self.disk.durable = self.disk.durable.max(seq);
-        self.log.on_persisted(self.disk.durable);
-        match self.state {
-            State::Candidate(_) => self.count_own_vote(out),
-            State::Leader(_) => self.advance_commit(out),
-            State::Follower(_) => {}
-        }
-        Ok(())
     }
 
     /// End of a burst: entries to the disk and to the peers, gathered reads and forwards on their way.
@@ -449,19 +319,6 @@ impl Raft {
             State::Candidate(_) => self.run_election_timer(out),
         }
         Ok(())
-    }
-
-    /// Gives the state machine what is committed and durable here (contract 2).
-    fn hand_over(&mut self, out: &mut Vec<Output>) {
-        let until = self.commit.min(self.log.persisted());
-        if until <= self.handed {
-            return;
-        }
-        let entries = self.log.entries(self.handed.next(), until, usize::MAX, usize::MAX);
-        assert_eq!(entries.first().map(|e| e.index), Some(self.handed.next()), "apply order");
-        assert_eq!(entries.last().map(|e| e.index), Some(until), "apply order");
-        self.handed = until;
-        out.push(Output::Apply { entries });
     }
 
     fn report_role(&mut self, out: &mut Vec<Output>) {
@@ -490,11 +347,6 @@ impl Raft {
             self.commit = to;
             self.members.committed(to);
         }
-    }
-
-    fn evict(&mut self) {
-        let keep = self.applied.min(self.log.persisted());
-        self.log.evict(self.config.limits.log_cache_bytes, keep);
     }
 
     /// The last group time in the log.

@@ -29,7 +29,8 @@ impl Raft {
     /// Sends one message of entries, or asks for what it takes to; says whether there may be more.
     fn feed(&mut self, peer: NodeId, out: &mut Vec<Output>) -> bool {
         let limits = &self.config.limits;
-        let (last, bytes, count) = (self.log.last(), limits.append_bytes, limits.append_entries);
+        let (last, bytes) = (self.log.last(), limits.append_bytes);
+        let count = limits.append_entries.max(1);
         let State::Leader(leader) = &mut self.state else { return false };
         let Some(progress) = leader.progress.get_mut(&peer) else { return false };
         if progress.next > last || !progress.may_send(limits) {
@@ -123,6 +124,9 @@ impl Raft {
         hint_term: Term,
     ) {
         let now = self.now;
+        if prev > self.log.last() {
+            return;
+        }
         let resume = self.log.last_not_above(hint_index, hint_term);
         let Some(progress) = self.progress_mut(from) else { return };
         progress.heard = now;
@@ -131,9 +135,12 @@ impl Raft {
 
     pub(super) fn on_heartbeat_reply(&mut self, from: NodeId, round: u64, out: &mut Vec<Output>) {
         let (now, last) = (self.now, self.log.last());
-        let Some(progress) = self.progress_mut(from) else { return };
+        let State::Leader(leader) = &mut self.state else { return };
+        let asked = leader.reads.round();
+        let Some(progress) = leader.progress.get_mut(&from) else { return };
         progress.heard = now;
-        progress.round = progress.round.max(round);
+        // Nobody confirms a round that has not begun.
+        progress.round = progress.round.max(round.min(asked));
         if let Flow::Probe { waiting } = &mut progress.flow {
             *waiting = false;
         }

@@ -86,7 +86,11 @@ impl<'t> Footprint<'t> {
         self.then_delete_interval(&range.key, end)
     }
 
-    fn then_delete_interval(&mut self, start: &'t [u8], end: Option<&'t [u8]>) -> Result<(), Refusal> {
+    fn then_delete_interval(
+        &mut self,
+        start: &'t [u8],
+        end: Option<&'t [u8]>,
+    ) -> Result<(), Refusal> {
         if self.has_put_in(start, end) {
             return Err(Refusal::DuplicateKey);
         }

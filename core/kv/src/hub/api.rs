@@ -43,7 +43,8 @@ pub struct WatchCreate {
 #[derive(Clone, Debug)]
 pub enum HubInput {
     /// Where a keyspace stands: before its first stream is opened (else it is taken to be empty), and
-    /// after a jump, when a snapshot was installed. Revisions in between are read from history.
+    /// after a jump, when a snapshot was installed. What lies between is read from history by whoever
+    /// needs it.
     State {
         /// The keyspace.
         keyspace: KeyspaceId,
@@ -52,7 +53,7 @@ pub enum HubInput {
         /// Its compact revision.
         compact_revision: Revision,
     },
-    /// The events of the keyspace's next revision.
+    /// The events of the keyspace's next revision. One that `State` has jumped over is ignored.
     Events(EventBatch),
     /// A keyspace was compacted.
     Compacted {
@@ -133,7 +134,8 @@ pub enum HubOutput {
         /// What it counts as; to be returned by `Drained` when it has been sent.
         bytes: usize,
     },
-    /// Read history, from a view no older than now, and answer with `History`.
+    /// Read history, from a view taken after this (so that it contains what the hub has seen), and
+    /// answer with `History`, always, even if the stream is closed meanwhile.
     ReadHistory {
         /// A number for the answer.
         read: u64,

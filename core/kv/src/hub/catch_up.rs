@@ -8,9 +8,7 @@ use crate::types::{EventBatch, Revision};
 use super::deliver::{control, filtered, size};
 use super::space::Name;
 use super::stream::Place;
-use super::{
-    History, HistoryFound, Hub, HubOutput, Matched, StreamId, WatchReplyKind,
-};
+use super::{History, HistoryFound, Hub, HubOutput, Matched, StreamId, WatchReplyKind};
 
 /// What a turn found for a watcher.
 struct Served {

@@ -46,10 +46,7 @@ impl Kv {
 }
 
 fn changes_state(command: &Command) -> bool {
-    !matches!(
-        command,
-        Command::AlarmRaise(_) | Command::AlarmClear(_) | Command::LeaseRenew { .. }
-    )
+    !matches!(command, Command::AlarmRaise(_) | Command::AlarmClear(_) | Command::LeaseRenew { .. })
 }
 
 fn takes_space(command: &Command) -> bool {

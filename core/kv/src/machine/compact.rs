@@ -51,11 +51,7 @@ impl Kv {
     ///
     /// # Errors
     /// `Halt` when the engine fails.
-    pub fn compact_step<E: Engine>(
-        &mut self,
-        engine: &mut E,
-        budget: usize,
-    ) -> Result<bool, Halt> {
+    pub fn compact_step<E: Engine>(&mut self, engine: &mut E, budget: usize) -> Result<bool, Halt> {
         let mut left = budget;
         for (id, space) in &mut self.keyspaces {
             if space.has_garbage() && left > 0 {

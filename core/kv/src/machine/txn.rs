@@ -7,16 +7,15 @@
 //! 3. The operations run in order, each seeing what the earlier ones did, at one new revision.
 //!
 //! Between 2 and 3 nothing can change a check's answer: that a key with `ignore_value` is deleted
-//! earlier on the path is refused by `check` as a duplicate key before the command is proposed. An
-//! entry that got here unchecked is still carried out the same way on every member: then step 2 looks
-//! for it too (`erased`).
+//! earlier on the path is refused by `check` as a duplicate key before the command is proposed. (If it
+//! was not, there is nothing to keep, and the put stands as it is: the same on every member.)
 
 use quorate_engine::{Engine, EngineError, Read};
 
 use crate::error::ReadError;
 use crate::read::{Keys, resolve};
 use crate::types::{
-    KeyRange, Op, OpResult, PutRequest, RangeRequest, Refusal, TxnRequest, TxnResult,
+    Op, OpResult, PutRequest, RangeRequest, RangeResult, Refusal, Revision, TxnRequest, TxnResult,
 };
 
 use super::write::Write;
@@ -29,7 +28,10 @@ pub(crate) struct Path {
 
 impl Path {
     /// The path through `txn` in the state that `keys` shows.
-    pub(crate) fn decide<R: Read>(txn: &TxnRequest, keys: &Keys<'_, R>) -> Result<Self, EngineError> {
+    pub(crate) fn decide<R: Read>(
+        txn: &TxnRequest,
+        keys: &Keys<'_, R>,
+    ) -> Result<Self, EngineError> {
         let mut succeeded = true;
         for compare in &txn.compare {
             succeeded = succeeded && keys.holds(compare)?;
@@ -77,16 +79,8 @@ impl<E: Engine> Write<'_, E> {
     }
 
     fn check_path(&self, txn: &TxnRequest, path: &Path) -> Result<(), ReadError> {
-        let mut deleted: Vec<&KeyRange> = Vec::new();
         path.walk(txn, &mut |op| match op {
-            Op::Put(put) if needs_key(put) && erased(put, &deleted) => {
-                Err(Refusal::KeyNotFound.into())
-            }
             Op::Put(put) => self.check_put(put),
-            Op::Delete(delete) => {
-                deleted.push(&delete.range);
-                Ok(())
-            }
             _ => Ok(()),
         })?;
         path.walk(txn, &mut |op| match op {
@@ -98,7 +92,7 @@ impl<E: Engine> Write<'_, E> {
     /// Whether a put can be carried out: its lease exists, and so does its key if it keeps anything
     /// of it.
     pub(super) fn check_put(&self, put: &PutRequest) -> Result<(), ReadError> {
-        if needs_key(put) {
+        if put.ignore_value || put.ignore_lease {
             let head = self.keys().head(&put.key)?;
             if head.is_none_or(|head| head.live.is_none()) {
                 return Err(Refusal::KeyNotFound.into());
@@ -128,16 +122,8 @@ impl<E: Engine> Write<'_, E> {
         Ok(TxnResult { revision: self.revision(), succeeded: path.succeeded, responses })
     }
 
-    fn range(&self, range: &RangeRequest) -> Result<crate::types::RangeResult, EngineError> {
-        let at = (range.revision > 0).then_some(crate::types::Revision(range.revision));
+    fn range(&self, range: &RangeRequest) -> Result<RangeResult, EngineError> {
+        let at = (range.revision > 0).then_some(Revision(range.revision));
         self.keys().range(range, at, self.revision())
     }
-}
-
-fn needs_key(put: &PutRequest) -> bool {
-    put.ignore_value || put.ignore_lease
-}
-
-fn erased(put: &PutRequest, deleted: &[&KeyRange]) -> bool {
-    deleted.iter().any(|range| range.contains(&put.key))
 }

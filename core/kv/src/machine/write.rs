@@ -90,8 +90,7 @@ impl<'a, E: Engine> Write<'a, E> {
     /// A delete. Deleting nothing changes nothing.
     pub(super) fn delete(&mut self, request: &DeleteRequest) -> Result<DeleteResult, EngineError> {
         let doomed = self.live_heads(&request.range)?;
-        let mut result =
-            DeleteResult { deleted: doomed.len() as i64, ..DeleteResult::default() };
+        let mut result = DeleteResult { deleted: doomed.len() as i64, ..DeleteResult::default() };
         for (key, bytes) in doomed {
             let prev = self.delete_key(key, &bytes)?;
             if request.prev_kv {
@@ -126,11 +125,7 @@ impl<'a, E: Engine> Write<'a, E> {
     }
 
     /// Deletes a key whose head lives; returns the pair before.
-    pub(super) fn delete_key(
-        &mut self,
-        key: Bytes,
-        head: &Bytes,
-    ) -> Result<KeyValue, EngineError> {
+    pub(super) fn delete_key(&mut self, key: Bytes, head: &Bytes) -> Result<KeyValue, EngineError> {
         let old = Version::take(head)?;
         let at = self.next_position();
         self.replace(&key, Some((head, &old)), &Version { at, live: None })?;
@@ -195,17 +190,12 @@ fn new_version(request: &PutRequest, old: Option<&Version>, revision: Revision) 
     let before = old.and_then(|old| old.live.as_ref());
     let (create_revision, version) =
         before.map_or((revision, 1), |before| (before.create_revision, before.version + 1));
-    let kept = "ignore_value and ignore_lease were checked to meet a key";
+    let keep_lease = before.filter(|_| request.ignore_lease);
+    let keep_value = before.filter(|_| request.ignore_value);
     Live {
         create_revision,
         version,
-        lease: match request.ignore_lease {
-            true => before.expect(kept).lease,
-            false => request.lease,
-        },
-        value: match request.ignore_value {
-            true => before.expect(kept).value.clone(),
-            false => request.value.clone(),
-        },
+        lease: keep_lease.map_or(request.lease, |before| before.lease),
+        value: keep_value.map_or(&request.value, |before| &before.value).clone(),
     }
 }

@@ -92,9 +92,8 @@ impl<S: Read> View<S> {
                 kept.push(version);
                 continue;
             }
-            let replaced = kept.last().is_some_and(|by: &Version| {
-                by.at.revision == self.compact_revision
-            });
+            let replaced =
+                kept.last().is_some_and(|by: &Version| by.at.revision == self.compact_revision);
             if !replaced && version.live.is_some() {
                 kept.push(version);
             }

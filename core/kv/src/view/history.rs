@@ -14,9 +14,7 @@ use crate::error::{ReadError, corrupt};
 use crate::layout::{self, Position};
 use crate::limits::HISTORY_SCAN_RECORDS;
 use crate::record::{Change, Version};
-use crate::types::{
-    Event, EventBatch, EventKind, KeyRange, KeyValue, Refusal, Revision,
-};
+use crate::types::{Event, EventBatch, EventKind, KeyRange, KeyValue, Refusal, Revision};
 
 use super::View;
 
@@ -76,8 +74,7 @@ impl<S: Read> View<S> {
             Some(old) if self.is_kept(old, at) => self.replaced(&change.key, old)?,
             _ => None,
         };
-        let prev_kv =
-            prev.and_then(|old| Some(old.live?.with_key(change.key.clone(), old.at)));
+        let prev_kv = prev.and_then(|old| Some(old.live?.with_key(change.key.clone(), old.at)));
         let kv = match change.kind {
             EventKind::Put => self.put_at(change.key, at)?,
             EventKind::Delete => {

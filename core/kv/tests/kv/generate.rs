@@ -41,7 +41,8 @@ fn revision() -> impl Strategy<Value = i64> {
 }
 
 pub(crate) fn put() -> impl Strategy<Value = PutRequest> {
-    let flags = select(vec![(false, false), (false, false), (true, false), (false, true), (true, true)]);
+    let flags =
+        select(vec![(false, false), (false, false), (true, false), (false, true), (true, true)]);
     (key(), value(), lease(), any::<bool>(), flags).prop_map(
         |(key, value, lease, prev_kv, (ignore_value, ignore_lease))| PutRequest {
             key,
@@ -121,13 +122,15 @@ pub(crate) fn txn() -> impl Strategy<Value = TxnRequest> {
         2 => delete().prop_map(Op::Delete),
     ];
     let txn_of = |op: BoxedStrategy<Op>| {
-        (vec(compare(), 0..2), vec(op.clone(), 0..4), vec(op, 0..3)).prop_map(
-            |(compare, success, failure)| TxnRequest { compare, success, failure },
-        )
+        (vec(compare(), 0..2), vec(op.clone(), 0..4), vec(op, 0..3))
+            .prop_map(|(compare, success, failure)| TxnRequest { compare, success, failure })
     };
-    let ops = op.prop_recursive(2, 12, 3, move |inner| {
-        prop_oneof![3 => inner.clone(), 1 => txn_of(inner.boxed()).prop_map(Op::Txn)]
-    });
+    let ops = op.prop_recursive(
+        2,
+        12,
+        3,
+        move |inner| prop_oneof![3 => inner.clone(), 1 => txn_of(inner.boxed()).prop_map(Op::Txn)],
+    );
     txn_of(ops.boxed())
 }
 

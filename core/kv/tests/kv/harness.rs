@@ -16,7 +16,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// Applies a command at a group time, not before the last.
-    pub(crate) fn apply(&mut self, keyspace: KeyspaceId, command: &Command, time_ms: u64) -> Applied {
+    pub(crate) fn apply(
+        &mut self,
+        keyspace: KeyspaceId,
+        command: &Command,
+        time_ms: u64,
+    ) -> Applied {
         let time_ms = time_ms.max(self.kv.time_ms());
         let at = At { index: self.kv.applied() + 1, term: 1, time_ms };
         let bytes = codec::encode(keyspace, command);

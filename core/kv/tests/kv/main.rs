@@ -5,6 +5,8 @@
 //! - `watch`: the nine watch properties over random histories, stalls and compactions;
 //! - `encoding`, `checks`: the codec, and the duplicate check against all paths written out.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, outside #[test] functions")]
+
 mod checks;
 mod encoding;
 mod generate;

@@ -239,12 +239,17 @@ impl Space {
         let at = if request.revision > 0 { request.revision } else { LATEST };
         let mut kvs = self.pairs(&request.range, at);
         let count = kvs.len() as i64;
-        let mut result =
-            RangeResult { revision: self.so_far(), count, ..RangeResult::default() };
+        let mut result = RangeResult { revision: self.so_far(), count, ..RangeResult::default() };
         if request.count_only {
             return result;
         }
         let RevisionFilter { min_mod, max_mod, min_create, max_create } = request.filter;
+        // etcd's quirk: a target without an order sorts what the limit, plus one, let through.
+        let plain = request.filter == RevisionFilter::default();
+        let quirk = request.order == SortOrder::None && request.target != SortTarget::Key;
+        if quirk && plain && request.limit > 0 {
+            kvs.truncate(usize::try_from(request.limit).unwrap() + 1);
+        }
         kvs.retain(|kv| min_mod == 0 || kv.mod_revision.0 >= min_mod);
         kvs.retain(|kv| max_mod == 0 || kv.mod_revision.0 <= max_mod);
         kvs.retain(|kv| min_create == 0 || kv.create_revision.0 >= min_create);
@@ -354,9 +359,8 @@ impl Space {
                 continue;
             }
             let before = self.versions[..place].iter().rev().find(|v| v.key == version.key);
-            let hidden = |before: &&Version| {
-                before.revision < compacted && version.revision <= compacted
-            };
+            let hidden =
+                |before: &&Version| before.revision < compacted && version.revision <= compacted;
             let prev_kv = before.filter(|b| !hidden(b)).and_then(|before| before.pair.clone());
             let event = Event {
                 kind: if version.pair.is_some() { EventKind::Put } else { EventKind::Delete },

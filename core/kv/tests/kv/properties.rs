@@ -121,9 +121,7 @@ fn run(server: &mut Server, step: &Step) -> Option<Applied> {
 
 fn acceptable(step: &Step) -> bool {
     match step {
-        Step::Apply { command, .. } => {
-            check::check_command(command, &TxnLimits::default()).is_ok()
-        }
+        Step::Apply { command, .. } => check::check_command(command, &TxnLimits::default()).is_ok(),
         _ => true,
     }
 }

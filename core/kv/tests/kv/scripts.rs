@@ -34,15 +34,19 @@ use parse::{Words, delete, key_range, number, put, range, txn};
 use print::{print_event, print_range, print_refusal, print_reply, text};
 
 macro_rules! scripts {
-    ($($subject:ident),*) => {
+    ($($test:ident: $subject:literal),*) => {
         $(#[test]
-        fn $subject() {
-            run_all(stringify!($subject));
+        fn $test() {
+            run_all($subject);
         })*
     };
 }
 
-scripts!(range, put, delete, txn, compact, lease, alarm, watch, recovery);
+scripts!(
+    ranges: "range", puts: "put", deletes: "delete", txns: "txn", compaction: "compact",
+    leases: "lease", alarms: "alarm", watches: "watch", keyspaces: "keyspace",
+    recoveries: "recovery"
+);
 
 fn run_all(subject: &str) {
     let folder = format!("testscripts/{subject}");
@@ -190,7 +194,7 @@ impl Runner {
             "leases" => {
                 for lease in self.server.kv.leases(self.keyspace) {
                     let keys = view.lease_keys(lease.id)?;
-                    let keys: Vec<String> = keys.iter().map(|key| text(key)).collect();
+                    let keys: Vec<String> = keys.iter().map(text).collect();
                     let LeaseStatus { id, ttl_s, deadline_ms } = lease;
                     writeln!(out, "{} ttl={ttl_s}s deadline={deadline_ms}ms {keys:?}", id.0)?;
                 }

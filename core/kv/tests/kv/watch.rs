@@ -35,13 +35,21 @@ const LIMITS: HubLimits = HubLimits {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Apply { keyspace: u32, command: Command },
+    Apply {
+        keyspace: u32,
+        command: Command,
+    },
     CompactFully,
     /// The hub sees this many of the inputs that the node has sent it.
     Hear(usize),
-    /// A snapshot was installed: what the hub has not heard yet it never will.
-    Jump,
-    Open { keyspace: u32, stalls: bool },
+    /// A snapshot was installed: what the hub has not heard yet it never will, or only too late.
+    Jump {
+        late: bool,
+    },
+    Open {
+        keyspace: u32,
+        stalls: bool,
+    },
     Close(Index),
     Create(Index, WatchCreate),
     Cancel(Index, i64),
@@ -80,7 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(keyspace, command)| Step::Apply { keyspace, command }),
         1 => Just(Step::CompactFully),
         6 => (1usize..8).prop_map(Step::Hear),
-        1 => Just(Step::Jump),
+        1 => any::<bool>().prop_map(|late| Step::Jump { late }),
         2 => (keyspace(), any::<bool>())
             .prop_map(|(keyspace, stalls)| Step::Open { keyspace, stalls }),
         1 => any::<Index>().prop_map(Step::Close),
@@ -288,8 +296,10 @@ impl World {
                     self.feed(input);
                 }
             }
-            Step::Jump => {
-                self.unheard.clear();
+            Step::Jump { late } => {
+                if !late {
+                    self.unheard.clear();
+                }
                 self.feed(self.state(KeyspaceId(0)));
                 self.feed(self.state(KeyspaceId(1)));
             }
@@ -315,7 +325,10 @@ impl World {
                     self.answer(read);
                 }
             }
-            Step::Close(at) | Step::Drain(at) | Step::Progress(at) | Step::Create(at, _)
+            Step::Close(at)
+            | Step::Drain(at)
+            | Step::Progress(at)
+            | Step::Create(at, _)
             | Step::Cancel(at, _)
                 if self.stream(&at).is_none() => {}
             Step::Close(at) => {
@@ -402,9 +415,11 @@ impl Watcher {
                 let mut event = event.clone();
                 if hidden {
                     // Compaction may have put the pair before out of reach.
-                    event.prev_kv = self.due(revision, space).into_iter().rev().find_map(|due| {
-                        (due.kv == event.kv).then_some(due.prev_kv).flatten()
-                    });
+                    event.prev_kv = self
+                        .due(revision, space)
+                        .into_iter()
+                        .rev()
+                        .find_map(|due| (due.kv == event.kv).then_some(due.prev_kv).flatten());
                 }
                 self.got.push(event);
             }
@@ -450,7 +465,7 @@ proptest! {
         for command in &before {
             world.apply(KeyspaceId(0), command);
         }
-        world.run(Step::Jump);
+        world.run(Step::Jump { late: false });
         for step in steps {
             world.run(step);
         }

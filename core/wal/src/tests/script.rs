@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `create [segment=BYTES] [group=BYTES]` | begins a log |
 //! | `append 5@2 6@2/9000 hs=TERM/VOTE/COMMIT release=INDEX@TERM install=INDEX@TERM` | one batch, in this order; an entry is `INDEX@TERM`, with a payload of `/LEN` bytes |
-//! | `fill until=INDEX len=LEN` | batches of one entry each |
+//! | `fill until=INDEX len=LEN [term=TERM]` | batches of one entry each |
 //! | `recover [group=BYTES]` | drops the writer and starts again |
 //! | `zero SEGMENT OFFSET LEN`, `flip SEGMENT OFFSET` | damage |
 //! | `keep`, `bring-back SEGMENT` | remembers all files; restores one of them |
@@ -131,7 +131,7 @@ impl Script {
             disk: MemDisk::default(),
             kept: BTreeMap::new(),
             writer: None,
-            config: Config { segment_bytes: 64 << 10, group_bytes: 1 << 20, index_stride: 4096 },
+            config: Config { segment_bytes: 256 << 10, group_bytes: 1 << 20, index_stride: 4096 },
             boot: 1,
             seq: Seq(0),
             generation: 0,
@@ -189,11 +189,12 @@ impl Script {
 
     fn fill(&mut self, command: &Command) -> Outcome {
         let len = keyed::<usize>(command, "len").unwrap_or(3);
+        let term = keyed::<u64>(command, "term").unwrap_or(1);
         let until = keyed::<u64>(command, "until").ok_or("until=")?;
         let mut said = String::new();
         for index in self.last + 1..=until {
             self.seq = Seq(self.seq.0 + 1);
-            let records = vec![entry(&format!("{index}@1/{len}"))?];
+            let records = vec![entry(&format!("{index}@{term}/{len}"))?];
             let lines = self.drive(Input::Append { seq: self.seq, records })?;
             let files =
                 lines.lines().filter(|line| !line.starts_with("Wri") && !line.starts_with("Per"));
@@ -243,7 +244,7 @@ impl Script {
         for (id, group) in &recovery.groups {
             let found = &group.recovered;
             let HardState { term, vote, commit } = found.hard_state;
-            let vote = vote.map_or("nobody".to_owned(), |vote| vote.to_string());
+            let vote = vote.map_or_else(|| "nobody".to_owned(), |vote| vote.to_string());
             writeln!(
                 said,
                 "group {id}: term {term}, vote {vote}, commit {commit}, start {}@{}, generation {}",

@@ -16,9 +16,12 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use quorate_kv::limits::TxnLimits;
+use quorate_node::Failure;
 use tonic::Status;
 
 pub use convert::Identity;
@@ -52,6 +55,8 @@ pub struct Parts {
     pub max_request_bytes: usize,
     /// The cluster's election timeout.
     pub election_timeout: Duration,
+    /// Becomes true when the server stops: streams end then.
+    pub stopping: tokio::sync::watch::Receiver<bool>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -126,7 +131,8 @@ async fn dispatch(api: &Api, request: Request<Incoming>) -> Response<Body> {
         "/etcdserverpb.Watch/Watch" => {
             let require_leader = requires_leader(request.headers());
             let inbound = Inbound::new(request.into_body(), max);
-            grpc::streaming(watch::watch(a, inbound, require_leader))
+            let responses = watch::watch(a, inbound, require_leader);
+            grpc::streaming(until_stopped(api, responses))
         }
         "/etcdserverpb.Lease/LeaseGrant" => rare!(lease::grant),
         "/etcdserverpb.Lease/LeaseRevoke" => rare!(lease::revoke),
@@ -135,7 +141,8 @@ async fn dispatch(api: &Api, request: Request<Incoming>) -> Response<Body> {
         "/etcdserverpb.Lease/LeaseKeepAlive" => {
             let require_leader = requires_leader(request.headers());
             let inbound = Inbound::new(request.into_body(), max);
-            grpc::streaming(lease::keep_alive(a, inbound, require_leader))
+            let responses = lease::keep_alive(a, inbound, require_leader);
+            grpc::streaming(until_stopped(api, responses))
         }
         "/etcdserverpb.Cluster/MemberList" => rare!(cluster::list),
         "/etcdserverpb.Cluster/MemberAdd" => rare!(cluster::add),
@@ -149,9 +156,27 @@ async fn dispatch(api: &Api, request: Request<Incoming>) -> Response<Body> {
         "/etcdserverpb.Maintenance/MoveLeader" => rare!(maintenance::move_leader),
         "/etcdserverpb.Maintenance/Defragment" => rare!(maintenance::defragment),
         "/grpc.health.v1.Health/Check" => rare!(health::check),
-        "/grpc.health.v1.Health/Watch" => grpc::streaming(health::watch()),
+        "/grpc.health.v1.Health/Watch" => grpc::streaming(until_stopped(api, health::watch())),
         path => grpc::refused(&errors::unknown_method(path, is_known_service(path))),
     }
+}
+
+/// A stream that ends when the server stops, with etcd's status for that.
+fn until_stopped(
+    api: &Api,
+    responses: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, Status>> + Send + 'static {
+    let mut stopping = api.stopping.clone();
+    let stopped = async move {
+        let _sender_gone = stopping.wait_for(|stopping| *stopping).await;
+        Err(errors::failure(&Failure::Stopped))
+    };
+    // Whichever ends first ends the call: an error is always the last item of a response.
+    let responses = responses.map(Some).chain(futures_util::stream::once(async { None }));
+    let stopped = futures_util::stream::once(stopped).map(Some);
+    futures_util::stream::select(responses, stopped).take_while(|item| {
+        std::future::ready(item.is_some())
+    }).filter_map(std::future::ready)
 }
 
 fn is_known_service(path: &str) -> bool {

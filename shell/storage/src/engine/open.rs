@@ -95,10 +95,6 @@ pub(super) fn open_tree(
     let seqno = SequenceNumberCounter::default();
     let config = Config::new(dir, seqno.clone(), SequenceNumberCounter::default())
         .use_cache(Arc::clone(&options.cache))
-        .index_block_partitioning_policy(PinningPolicy::all(false))
-        .filter_block_partitioning_policy(PinningPolicy::all(false))
-        .index_block_pinning_policy(PinningPolicy::all(true))
-        .filter_block_pinning_policy(PinningPolicy::all(true))
         .use_descriptor_table(Some(Arc::new(DescriptorTable::new(OPEN_FILES))));
     // Some of its checks of what it reads are assertions. To us they are the same as its errors.
     let tree = catch_unwind(AssertUnwindSafe(|| config.open()))

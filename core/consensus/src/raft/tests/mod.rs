@@ -2,6 +2,7 @@
 
 mod checks;
 mod cluster;
+mod halts;
 mod print;
 mod script;
 mod simulation;

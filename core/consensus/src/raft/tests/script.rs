@@ -412,6 +412,7 @@ scripts! {
     unconfigured_node_never_campaigns
     snapshot_when_log_compacted
     failed_snapshot_is_tried_again
+    full_window_when_log_compacted
     old_entries_come_from_disk
     group_time_goes_on_across_leaders
     lost_disk_is_noticed

@@ -13,7 +13,7 @@ use crate::raft::clock::Rng;
 use crate::{Input, Member, Membership, NodeId, Origin};
 
 const SEEDS: u64 = 300;
-const STEPS: u64 = 1_500;
+const STEPS: u64 = 1_000;
 /// Ids that may ever be members.
 const IDS: u64 = 6;
 
@@ -26,6 +26,8 @@ struct Life {
     doubling: u64,
     faults: u64,
     changes: bool,
+    /// Whether elections are started out of turn.
+    unrest: bool,
 }
 
 /// Totals over all seeds: a fault that never happens tests nothing.
@@ -57,8 +59,12 @@ impl Life {
         let mut cluster = Cluster::new(nodes, seed, limits);
         cluster.record = false;
         let (loss, doubling) = (rng.next() % 100, rng.next() % 100);
-        let (faults, changes) = (rng.next() % 30, rng.next() % 2 == 0);
-        Self { cluster, rng, seq: 0, loss, doubling, faults, changes }
+        let (faults, changes) = (rng.next() % 30, rng.next() & 1 == 1);
+        let unrest = rng.next() & 1 == 1;
+        for id in 1..=nodes {
+            cluster.node(id).quick_disk = rng.next() & 1 == 1;
+        }
+        Self { cluster, rng, seq: 0, loss, doubling, faults, changes, unrest }
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -102,7 +108,8 @@ impl Life {
                 let compact = self.chance(500);
                 self.cluster.checkpoint(id, compact, keep);
             }
-            95..97 => self.burst(id, Input::ProposeTime),
+            95 => self.burst(id, Input::ProposeTime),
+            96 if self.unrest => self.shake(),
             97 => {
                 let peer = NodeId(1 + self.below(IDS));
                 self.burst(id, Input::Unreachable { peer });
@@ -114,6 +121,22 @@ impl Life {
             _ if self.changes => self.change(totals),
             _ => {}
         }
+    }
+
+    /// A node loses patience, and others their trust in the leader: clocks run as they like.
+    fn shake(&mut self) {
+        let now = self.cluster.now;
+        let first = self.any_node();
+        for _ in 0..4 {
+            let id = self.any_node();
+            if let Some(raft) = &mut self.cluster.node(id).raft {
+                raft.contact = None;
+            }
+        }
+        if let Some(raft) = &mut self.cluster.node(first).raft {
+            raft.election_at = now;
+        }
+        self.burst(first, Input::Tick);
     }
 
     fn burst(&mut self, id: u64, input: Input) {
@@ -181,7 +204,7 @@ impl Life {
                 self.crash(id, survivors);
             }
             1 | 2 => self.restart_one(),
-            3 => {
+            3 if self.chance(500) => {
                 totals.partitions += 1;
                 let side = self.below(1 << IDS);
                 let one_way = self.chance(300);

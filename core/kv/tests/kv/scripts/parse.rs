@@ -25,7 +25,8 @@ impl Words {
                 Argument::KeyValue(name, value) => {
                     words.named.insert(name.clone(), value.clone());
                 }
-                arg => words.rest.push_back(arg.value().to_owned()),
+                Argument::Positional(word) => words.rest.push_back(word.clone()),
+                other => panic!("{other:?}"),
             }
         }
         words

@@ -61,50 +61,32 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
-    for file in files(from) {
-        let target = to.join(file.strip_prefix(from).unwrap());
-        fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::copy(&file, target).unwrap();
-    }
-}
-
 #[test]
 fn a_flipped_byte_never_gives_wrong_data() {
-    let (original, expected) = store();
-    examine(&original, &expected).unwrap();
-    let all = files(original.path());
-    let share = FLIPS / all.len();
-    let (mut errors, mut panics, mut harmless) = (0, 0, 0);
+    let (dir, expected) = store();
+    examine(&dir, &expected).unwrap();
+    let all = files(dir.path());
+    let (mut errors, mut harmless) = (0, 0);
     for file in &all {
-        let name = file.strip_prefix(original.path()).unwrap();
         let bytes = fs::read(file).unwrap();
         // Odd, so that the offsets are not all in the same column.
-        let step = (bytes.len() / share).max(1) | 1;
+        let step = (bytes.len() * all.len() / FLIPS).max(1) | 1;
         for offset in (0..bytes.len()).step_by(step) {
-            let dir = TempDir::new().unwrap();
-            copy(original.path(), dir.path());
             let mut flipped = bytes.clone();
             flipped[offset] ^= 1 << (offset % 8);
-            fs::write(dir.path().join(name), flipped).unwrap();
+            fs::write(file, flipped).unwrap();
             let outcome = catch_unwind(AssertUnwindSafe(|| examine(&dir, &expected)));
             match outcome {
                 Ok(Ok(())) => harmless += 1,
                 Ok(Err(_)) => errors += 1,
-                Err(payload) => {
-                    let text = payload.downcast_ref::<String>().cloned().unwrap_or_default();
-                    assert!(
-                        !text.contains("wrong") && !text.contains("came back"),
-                        "{} at {offset}: {text}",
-                        name.display()
-                    );
-                    panics += 1;
-                }
+                Err(_) => panic!("a flip in {} at {offset}", file.display()),
             }
         }
+        fs::write(file, bytes).unwrap();
     }
-    println!("{} files: {errors} errors, {panics} panics, {harmless} harmless", all.len());
-    assert!(errors > FLIPS / 2, "{errors} errors, {panics} panics, {harmless} harmless");
+    examine(&dir, &expected).unwrap();
+    println!("{} files: {errors} errors, {harmless} harmless", all.len());
+    assert!(all.len() >= 4 && errors > FLIPS / 2, "{errors} errors, {harmless} harmless");
 }
 
 #[test]

@@ -1,0 +1,378 @@
+//! From a configuration to a running server and back to a stopped process.
+//!
+//! Starting, in this order, so that whatever is wrong is said before anything is changed: addresses are
+//! bound, the data directory is locked and opened, threads start (log, engine, node, runtimes), the node
+//! publishes its name and addresses, and "ready to serve client requests" is said.
+//!
+//! Stopping: no new connections, leadership handed over, streams ended, outstanding calls answered, the
+//! node told to end, threads joined, the log closed.
+
+mod bind;
+mod publish;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use quorate_consensus::{NodeId, Role};
+use quorate_node::Node;
+use quorate_storage::{EngineThread, WalHandle, WalThread, start_wal};
+use tokio::runtime::{Builder, Handle as RuntimeHandle, Runtime as TokioRuntime};
+use tokio::sync::{oneshot, watch};
+
+use crate::api::etcd::{Api, Identity, Parts as ApiParts};
+use crate::config::{ClusterState, Config};
+use crate::data_dir::{DataDir, Newcomer, Opened};
+use crate::disk_space;
+use crate::exit::Fatal;
+use crate::handle::{Desk, Handle, Shared};
+use crate::inbox::Inbox;
+use crate::limits::{BLOCKING_THREADS, HANDOVER_TIMEOUT, SHUTDOWN_GRACE};
+use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
+use crate::node_thread::{self, NodeThread};
+use crate::peer::{self, Local, Switchboard};
+use crate::runtime::Runtime;
+use crate::serve::{self, Faces};
+use crate::watch::WatchDesk;
+use bind::Bound;
+
+/// Serves until a signal says stop.
+///
+/// # Errors
+/// Why it did not start; what fails later ends the process at once.
+pub fn run(config: &Config) -> Result<(), Fatal> {
+    let first = runtime(0)?;
+    let bound = first.block_on(bind::all(config))?;
+    let dir = DataDir::take(&config.data_dir)?;
+    let newcomer = first.block_on(newcomer(config, &dir))?;
+    let boot = random();
+    let opened = dir.open(config, boot, &newcomer)?;
+    let server = Server::start(config, &first, dir, opened, boot)?;
+    let stopped = first.block_on(server.serve(config, bound));
+    drop(first);
+    stopped
+}
+
+/// A number that no other start has.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library seeds its hash maps from the system's randomness.
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+fn runtime(number: usize) -> Result<TokioRuntime, Fatal> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name(format!("pool-{number}"))
+        .build()
+        .map_err(|error| Fatal::Runtime(format!("cannot start a runtime: {error}")))
+}
+
+/// Who this node is if its directory is empty.
+async fn newcomer(config: &Config, dir: &DataDir) -> Result<Newcomer, Fatal> {
+    if config.cluster_state == ClusterState::New || dir.owner()?.is_some() {
+        return Ok(Newcomer::founder(config));
+    }
+    let found = peer::find_cluster(config).await?;
+    Ok(Newcomer { identity: found.identity, members: found.members, joins: true })
+}
+
+/// One runtime: what the node and the faces need of it.
+struct Lane {
+    runtime: Arc<Runtime>,
+    api: Api,
+    handle: RuntimeHandle,
+    /// Ends the runtime's thread; the first runtime has none.
+    end: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+/// A started server.
+struct Server {
+    lanes: Vec<Lane>,
+    handle: Handle,
+    identity: quorate_wal::Identity,
+    inbox: Arc<Inbox>,
+    wal: WalHandle,
+    wal_thread: WalThread,
+    node_thread: NodeThread,
+    peers: Arc<Switchboard>,
+    snapshots: Arc<peer::Receiver>,
+    stop: watch::Sender<bool>,
+    /// Keeps the directory locked as long as anything runs.
+    dir: DataDir,
+}
+
+impl Server {
+    fn start(
+        config: &Config,
+        first: &TokioRuntime,
+        dir: DataDir,
+        opened: Opened,
+        boot: u64,
+    ) -> Result<Self, Fatal> {
+        let failed = |error: &dyn std::fmt::Display| Fatal::Runtime(format!("cannot start: {error}"));
+        let Opened { identity, recovered, generation, kv, engine, engine_options, writer, members } =
+            opened;
+        let inbox = Arc::new(Inbox::default());
+        let shared = Arc::new(Shared::default());
+        let (stop, stopping) = watch::channel(false);
+        let events = Arc::clone(&inbox);
+        let (wal, wal_thread) = start_wal(writer, dir.disk(), move |event| {
+            node_thread::on_wal_event(&events, event);
+        })
+        .map_err(|error| failed(&error))?;
+        let events = Arc::clone(&inbox);
+        let engine_thread =
+            EngineThread::start(&engine, move |event| node_thread::on_engine_event(&events, event))
+                .map_err(|error| failed(&error))?;
+        let node_config = node_config(config, identity.node, generation, boot);
+        let node = Node::new(node_config, recovered, kv, engine)
+            .map_err(|halt| Fatal::Refused(halt.to_string()))?;
+        let local = Local { identity, boot, directory: dir.number()? };
+        let peers = Switchboard::new(local, Arc::clone(&inbox), first.handle().clone(), members);
+
+        let mut mailboxes = Vec::new();
+        let mut lanes = Vec::new();
+        let mut handles = Vec::new();
+        let metrics = Arc::new(Metrics::default());
+        for number in 0..config.runtimes {
+            let mailbox = Arc::new(Mailbox::default());
+            let desk = Arc::new(Desk::new(number, Arc::clone(&inbox)));
+            let handle = Handle::new(Arc::clone(&desk), Arc::clone(&shared));
+            let wire = Identity { cluster: identity.cluster.0, member: identity.node.0 };
+            let watch = WatchDesk::new(handle.clone(), wire);
+            let runtime = Runtime::new(Arc::clone(&mailbox), desk, Arc::clone(&watch));
+            let api = Api::new(ApiParts {
+                handle: handle.clone(),
+                watch,
+                runtime: Arc::clone(&runtime),
+                identity: wire,
+                cluster_token: config.cluster_token.clone(),
+                txn_limits: quorate_kv::limits::TxnLimits { max_ops: config.max_txn_ops },
+                max_request_bytes: config.max_request_bytes,
+                election_timeout: config.election_timeout,
+                stopping: stopping.clone(),
+                metrics: Arc::clone(&metrics),
+            });
+            mailboxes.push(mailbox);
+            handles.push(handle);
+            let (runtime_handle, end) = lane_thread(number, first)?;
+            lanes.push(Lane { runtime, api, handle: runtime_handle, end });
+        }
+        for lane in &lanes {
+            lane.start(config);
+        }
+        let handle = handles.swap_remove(0);
+        let root = dir.root().to_path_buf();
+        let snapshots = Arc::new(peer::Receiver::new(
+            root.clone(),
+            engine_options.clone(),
+            Arc::clone(&inbox),
+            handle.clone(),
+            generation,
+        ));
+        let parts = node_thread::Parts {
+            node,
+            engine_thread,
+            generation,
+            engine_options,
+            data_dir: root,
+            wal: wal.clone(),
+            inbox: Arc::clone(&inbox),
+            mailboxes,
+            shared,
+            peers: Arc::clone(&peers),
+        };
+        let node_thread = NodeThread::start(parts, end_process).map_err(|error| failed(&error))?;
+        Ok(Self {
+            lanes,
+            handle,
+            identity,
+            inbox,
+            wal,
+            wal_thread,
+            node_thread,
+            peers,
+            snapshots,
+            stop,
+            dir,
+        })
+    }
+
+    /// Runs on the first runtime until a signal, then stops everything.
+    async fn serve(self, config: &Config, bound: Bound) -> Result<(), Fatal> {
+        let mut signals = bind::Signals::new()?;
+        let serving = self.begin_serving(config, bound);
+        let publish = publish::publish(self.handle.clone(), self.identity.node, config);
+        tokio::select! {
+            () = publish => {
+                self.handle.shared().set_ready();
+                announce(config, self.dir.root());
+                signals.next().await;
+            }
+            () = signals.next() => {}
+        }
+        // A second signal does not wait for anything.
+        tokio::spawn(async move {
+            signals.next().await;
+            std::process::exit(1);
+        });
+        for task in serving {
+            task.abort();
+        }
+        self.finish().await
+    }
+
+    fn begin_serving(&self, config: &Config, bound: Bound) -> Vec<tokio::task::JoinHandle<()>> {
+        let mut tasks = Vec::new();
+        let runtimes: Vec<_> = self.lanes.iter().map(|lane| lane.serve(&self.wal)).collect();
+        for listener in bound.clients {
+            tasks.push(tokio::spawn(serve::accept(listener, runtimes.clone())));
+        }
+        for listener in bound.peers {
+            let (peers, snapshots) = (Arc::clone(&self.peers), Arc::clone(&self.snapshots));
+            tasks.push(tokio::spawn(peer::serve(listener, peers, snapshots)));
+        }
+        let root = config.data_dir.clone();
+        let space = disk_space::watch(root, Arc::clone(&self.inbox), self.wal.clone());
+        tasks.push(tokio::spawn(space));
+        tasks
+    }
+
+    async fn finish(self) -> Result<(), Fatal> {
+        tracing::info!("stopping");
+        self.hand_over().await;
+        // Fails only when no connection and no stream is left to be told.
+        let _nobody = self.stop.send(true);
+        self.wait_for_calls().await;
+        self.inbox.close();
+        // Peers may need this runtime to end, so waiting for the thread must not hold it up.
+        let joined = tokio::task::spawn_blocking(|| self.node_thread.join()).await;
+        self.peers.stop();
+        for lane in self.lanes {
+            lane.stop();
+        }
+        let closed = self.wal_thread.shutdown();
+        drop(self.dir);
+        joined.map_err(|error| Fatal::Runtime(error.to_string()))?;
+        closed.map_err(|error| Fatal::Runtime(error.to_string()))
+    }
+
+    /// A leader that goes away without a word costs its cluster an election timeout.
+    async fn hand_over(&self) {
+        let Ok(status) = self.handle.status().await else { return };
+        if status.role != Role::Leader || !self.peers.has_peers() {
+            return;
+        }
+        let own = self.identity.node.0;
+        let voters = self.peers.members().into_iter().filter(|member| !member.learner);
+        for voter in voters.filter(|member| member.id != own) {
+            let moving = self.handle.move_leader(NodeId(voter.id));
+            match tokio::time::timeout(HANDOVER_TIMEOUT, moving).await {
+                Ok(Ok(_)) => return tracing::info!(to = voter.name, "handed leadership over"),
+                Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over"),
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn wait_for_calls(&self) {
+        let Some(lane) = self.lanes.first() else { return };
+        let connections = &lane.api.metrics.connections;
+        let deadline = tokio::time::Instant::now() + SHUTDOWN_GRACE;
+        while connections.load(std::sync::atomic::Ordering::Relaxed) > 0
+            && tokio::time::Instant::now() < deadline
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Lane {
+    /// Starts the tasks that the node relies on.
+    fn start(&self, config: &Config) {
+        self.handle.spawn(Arc::clone(&self.runtime).deliver());
+        self.handle.spawn(Arc::clone(&self.runtime).tick(config.progress_interval));
+        self.handle.spawn(Arc::clone(&self.api.watch).work());
+    }
+
+    fn serve(&self, wal: &WalHandle) -> (RuntimeHandle, serve::Connections) {
+        let faces = Faces { api: self.api.clone(), wal: wal.clone() };
+        let _entered = self.handle.enter();
+        (self.handle.clone(), serve::start(faces))
+    }
+
+    fn stop(self) {
+        if let Some((end, thread)) = self.end {
+            // Dropping the sender ends the thread's runtime.
+            drop(end);
+            let _ended = thread.join();
+        }
+    }
+}
+
+type LaneThread = (RuntimeHandle, Option<(oneshot::Sender<()>, JoinHandle<()>)>);
+
+/// The first lane is the runtime that `run` drives itself; the others have threads.
+fn lane_thread(number: usize, first: &TokioRuntime) -> Result<LaneThread, Fatal> {
+    if number == 0 {
+        return Ok((first.handle().clone(), None));
+    }
+    let runtime = runtime(number)?;
+    let handle = runtime.handle().clone();
+    let (end, ended) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new()
+        .name(format!("runtime-{number}"))
+        .spawn(move || {
+            let _sender_dropped = runtime.block_on(ended);
+        })
+        .map_err(|error| Fatal::Runtime(format!("cannot start a thread: {error}")))?;
+    Ok((handle, Some((end, thread))))
+}
+
+/// The node has ended by itself only if it must not go on.
+fn end_process(ended: Result<(), String>) {
+    if let Err(why) = ended {
+        tracing::error!(why, "stopping at once: going on could lose data");
+        eprintln!("quorate: stopped at once: {why}");
+        std::process::exit(1);
+    }
+}
+
+fn node_config(
+    config: &Config,
+    id: NodeId,
+    generation: u64,
+    boot: u64,
+) -> quorate_node::Config {
+    quorate_node::Config {
+        group: crate::GROUP,
+        id,
+        boot,
+        seed: random(),
+        heartbeat: config.heartbeat,
+        election_timeout: config.election_timeout,
+        max_txn_ops: config.max_txn_ops,
+        max_request_bytes: config.max_request_bytes,
+        quota_bytes: config.quota_bytes,
+        table_bytes: crate::limits::TABLE_BYTES,
+        generation,
+        // etcd's: five seconds and two elections.
+        request_timeout: crate::limits::REQUEST_TIMEOUT + 2 * config.election_timeout,
+        auto_compaction: config.auto_compaction,
+    }
+}
+
+/// What a new user sees, and the line that launchers of etcd wait for.
+fn announce(config: &Config, root: &Path) {
+    let first = &config.listen_client[0];
+    println!("quorate {}: member '{}'", env!("CARGO_PKG_VERSION"), config.name);
+    println!("  data     {}", root.display());
+    for url in &config.listen_client {
+        println!("  clients  {url}");
+    }
+    println!("  try      etcdctl --endpoints={first} put greeting hello");
+    eprintln!("ready to serve client requests");
+}
