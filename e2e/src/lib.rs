@@ -14,6 +14,7 @@
 //! | [`mount`] | small file systems that can fill up |
 //! | [`trace`] | the order of system calls: was it on disk before it was acknowledged? |
 //! | [`raw`], [`http1`] | gRPC calls and HTTP requests that no client library would make |
+//! | [`attack`] | bytes that no honest client would send |
 //! | [`tree`] | a directory's contents before and after |
 //!
 //! Invariants: a suite that cannot run says so in one line, `skipped: NAME: reason`, and passes; it
@@ -22,6 +23,7 @@
 //!
 //! Left out: clients in other languages than Rust and Python, and everything that needs an hour.
 
+pub mod attack;
 pub mod cluster;
 pub mod history;
 pub mod http1;

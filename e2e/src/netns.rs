@@ -7,6 +7,8 @@
 //!
 //! Needs root. Everything made here carries this process's id in its name and goes with the value.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use anyhow::{Context, Result};
 
 use crate::tools::run;
@@ -14,9 +16,14 @@ use crate::tools::run;
 /// Namespaces `0..len`, each with one address on the test's own bridge.
 #[derive(Debug)]
 pub struct Lab {
-    id: u32,
+    /// In the names of everything: this process and which lab of it.
+    name: String,
+    /// Third byte of the addresses.
+    net: u32,
     machines: usize,
 }
+
+static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// A hardware address that no machine has (locally administered).
 const NOBODY: &str = "02:00:00:00:ff:fe";
@@ -27,7 +34,10 @@ impl Lab {
     /// # Errors
     /// If this process may not; then nothing is left behind.
     pub fn new(machines: usize) -> Result<Self> {
-        let lab = Self { id: std::process::id() % 100_000, machines };
+        let (process, count) = (std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
+        // Names of interfaces have at most 15 bytes.
+        let name = format!("q{:x}x{count}", process % 0x100_0000);
+        let lab = Self { name, net: (process * 16 + count) % 250, machines };
         lab.build().context("network namespaces")?; // on an error Drop removes what there is
         Ok(lab)
     }
@@ -40,7 +50,10 @@ impl Lab {
         for index in 0..self.machines {
             let (space, outside) = (self.space(index), self.outside(index));
             run("ip", &["netns", "add", &space])?;
-            run("ip", &["link", "add", &outside, "type", "veth", "peer", "name", "e0", "netns", &space])?;
+            run(
+                "ip",
+                &["link", "add", &outside, "type", "veth", "peer", "name", "e0", "netns", &space],
+            )?;
             run("ip", &["link", "set", &outside, "master", &bridge, "up"])?;
             let address = format!("{}/24", self.address(index));
             run("ip", &["-n", &space, "addr", "add", &address, "dev", "e0"])?;
@@ -80,7 +93,8 @@ impl Lab {
     /// If the kernel refuses.
     pub fn cut(&self, from: usize, to: usize) -> Result<()> {
         let (space, address) = (self.space(from), self.address(to));
-        let entry = ["neigh", "replace", &address, "lladdr", NOBODY, "dev", "e0", "nud", "permanent"];
+        let entry =
+            ["neigh", "replace", &address, "lladdr", NOBODY, "dev", "e0", "nud", "permanent"];
         run("ip", &[&["-n", space.as_str()], &entry[..]].concat()).map(drop)
     }
 
@@ -102,7 +116,10 @@ impl Lab {
     /// If the kernel refuses.
     pub fn heal(&self) -> Result<()> {
         for index in 0..self.machines {
-            run("ip", &["-n", &self.space(index), "neigh", "flush", "dev", "e0", "nud", "permanent"])?;
+            run(
+                "ip",
+                &["-n", &self.space(index), "neigh", "flush", "dev", "e0", "nud", "permanent"],
+            )?;
         }
         Ok(())
     }
@@ -135,19 +152,19 @@ impl Lab {
 
     fn numbered(&self, last: usize) -> String {
         // 198.18.0.0/15 is set aside for tests of network devices (RFC 2544).
-        format!("198.18.{}.{last}", self.id % 250)
+        format!("198.18.{}.{last}", self.net)
     }
 
     fn bridge(&self) -> String {
-        format!("qe{}b", self.id)
+        format!("{}b", self.name)
     }
 
     fn outside(&self, index: usize) -> String {
-        format!("qe{}v{index}", self.id)
+        format!("{}v{index}", self.name)
     }
 
     fn space(&self, index: usize) -> String {
-        format!("qe{}n{index}", self.id)
+        format!("{}n{index}", self.name)
     }
 }
 

@@ -32,8 +32,8 @@ pub struct Binary {
 
 /// Says that a suite could not run here, in the line that `xtask` collects.
 pub fn skip(name: &str, reason: impl Display) {
-    // Not println!: the test harness would swallow it.
-    let line = format!("skipped: {name}: {reason}\n");
+    // Not println!: the test harness would swallow it. It may be in the middle of a line of its own.
+    let line = format!("\nskipped: {name}: {reason}\n");
     if let Err(error) = std::io::stdout().write_all(line.as_bytes()) {
         eprintln!("{line}(standard output: {error})");
     }

@@ -80,12 +80,14 @@ fn parse_call(rest: &str, line_number: usize, unfinished: bool) -> Result<Call> 
 
 /// The result stands behind the last `= `.
 fn succeeded(rest: &str) -> bool {
-    rest.rsplit_once("= ").is_some_and(|(_, result)| !result.starts_with('-') && !result.starts_with('?'))
+    rest.rsplit_once("= ")
+        .is_some_and(|(_, result)| !result.starts_with('-') && !result.starts_with('?'))
 }
 
 /// `7<\x2f\x74>` is a file, `9<TCP:[a->b]>` a connection.
 fn target(arguments: &str) -> Target {
-    let described = arguments.split_once('<').filter(|(fd, _)| fd.bytes().all(|b| b.is_ascii_digit()));
+    let described =
+        arguments.split_once('<').filter(|(fd, _)| fd.bytes().all(|b| b.is_ascii_digit()));
     let Some((_, described)) = described else { return Target::Other };
     if let Some(connection) = described.strip_prefix("TCP:[") {
         return Target::Tcp(connection.split(']').next().unwrap_or_default().to_owned());
@@ -176,7 +178,8 @@ fn data_frames<'a>(stream: &Stream<'a>) -> Vec<&'a Call> {
     let mut frames = Vec::new();
     let mut at = 0;
     while let Some(header) = stream.bytes.get(at..at + 9) {
-        let length = usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
+        let length =
+            usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2]);
         if header[3] == 0 && length > 0 {
             frames.push(stream.call_at(at));
         }
@@ -231,7 +234,9 @@ mod tests {
         let frame = [0, 0, 1, 0, 1, 0, 0, 0, 1, 0xff];
         let headers = [0, 0, 0, 1, 4, 0, 0, 0, 1];
         let (first, second) = (hex(&headers), hex(&frame));
-        format!("11 writev({CLIENT}, [{{iov_base=\"{first}\"}}, {{iov_base=\"{second}\"}}], 2) = 19")
+        format!(
+            "11 writev({CLIENT}, [{{iov_base=\"{first}\"}}, {{iov_base=\"{second}\"}}], 2) = 19"
+        )
     }
 
     fn sync() -> String {

@@ -272,7 +272,9 @@ impl World {
     pub(crate) fn leader(&self) -> Option<NodeId> {
         let leads = |up: &Running| up.node.raft_machine().is_leader();
         let leaders = self.servers.iter().filter(|(_, server)| server.up().is_some_and(leads));
-        leaders.max_by_key(|(_, s)| s.up().map(|up| up.node.raft_machine().term())).map(|(id, _)| *id)
+        leaders
+            .max_by_key(|(_, s)| s.up().map(|up| up.node.raft_machine().term()))
+            .map(|(id, _)| *id)
     }
 
     /// Whether a server believes to lead.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quorate_consensus::NodeId;
 use quorate_engine::Engine;
 use quorate_kv::hub::HubInput;
-use quorate_kv::{Command, KeyRange, KeyValue, KeyspaceId, LeaseId, RangeRequest, Reply};
+use quorate_kv::{KeyRange, KeyValue, KeyspaceId, LeaseId, RangeRequest, Reply};
 use quorate_wal::Input as WalInput;
 
 use crate::check::{Property, check_final_state, linearizability};
@@ -101,9 +101,12 @@ impl World {
         self.check_linearizability();
     }
 
+    /// Members that run.
     fn running(&self) -> Vec<NodeId> {
-        let running = self.servers.iter().filter(|(_, s)| s.is_up() && !s.outside);
-        running.map(|(id, _)| *id).collect()
+        let leader = self.leader().and_then(|id| self.servers[&id].up());
+        let Some(leader) = leader else { return Vec::new() };
+        let members = leader.node.raft_machine().membership().members.iter();
+        members.map(|member| member.id).filter(|id| self.servers[id].is_up()).collect()
     }
 
     fn check_hashes(&mut self) {
@@ -183,11 +186,6 @@ impl World {
             self.tally.guesses = witness.guesses;
         });
         self.checks.note(Property::Linearizability, now, result);
-    }
-
-    /// Whether a command's outcome is still open: for excerpts of the history.
-    pub(crate) fn is_write(action: &Action) -> bool {
-        matches!(action, Action::Write(Command::Put(_) | Command::Txn(_) | Command::Delete(_)))
     }
 }
 

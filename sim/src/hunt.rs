@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::options::Settings;
 use crate::run::{Outcome, run};
@@ -45,9 +47,9 @@ pub fn hunt(
                     if seed >= end {
                         break;
                     }
-                    let begin = Instant::now();
+                    let begin = cpu_time();
                     let outcome = run(&Settings { seed, ..settings.clone() });
-                    let took = begin.elapsed();
+                    let took = cpu_time() - begin;
                     if sender.send(Timed { outcome, took }).is_err() {
                         break;
                     }
@@ -83,12 +85,18 @@ fn tell_in_order(
     }
 }
 
-/// An outcome with the wall time that it took on its thread.
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// An outcome with the CPU time that it took.
 #[derive(Clone, Debug)]
 pub struct Timed {
     /// The outcome.
     pub outcome: Outcome,
-    /// Wall time of its thread.
+    /// CPU time of its thread.
     pub took: Duration,
 }
 

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRequest, DeleteResult, KeyRange, KeyValue,
-    LeaseId, Op, OpResult, PutRequest, PutResult, RangeRequest, RangeResult, Reply, Revision,
-    SortOrder, TxnRequest, TxnResult,
+    Command, Compare, CompareResult, CompareTarget, DeleteRequest, DeleteResult, KeyRange,
+    KeyValue, LeaseId, Op, OpResult, PutRequest, PutResult, RangeRequest, RangeResult, Reply,
+    Revision, SortOrder, TxnRequest, TxnResult,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

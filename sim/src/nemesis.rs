@@ -1,7 +1,6 @@
 //! The hand that breaks things: at random intervals one of the seed's kinds of fault, with an end.
 
 use quorate_consensus::NodeId;
-use quorate_kv::KeyspaceId;
 use quorate_node::{Input, MemberChange, Request, RequestId, to_info};
 use quorate_wal::{Input as WalInput, inspect};
 
@@ -109,7 +108,8 @@ impl World {
     }
 
     fn break_network(&mut self, kind: FaultKind, id: NodeId) {
-        let others: Vec<NodeId> = self.servers.keys().copied().filter(|other| *other != id).collect();
+        let others: Vec<NodeId> =
+            self.servers.keys().copied().filter(|other| *other != id).collect();
         let other = *self.rng_fault.pick(&others);
         match kind {
             FaultKind::Partition => {
@@ -212,7 +212,8 @@ impl World {
         let Some(leader) = self.leader() else { return };
         let up = self.server(leader).up().expect("leaders run");
         let membership = up.node.raft_machine().membership().clone();
-        let started = |id: NodeId| membership.get(id).and_then(to_info).is_some_and(|m| !m.name.is_empty());
+        let started =
+            |id: NodeId| membership.get(id).and_then(to_info).is_some_and(|m| !m.name.is_empty());
         let nameless = membership.members.iter().map(|m| m.id).find(|id| !started(*id));
         let learner = membership.members.iter().find(|m| m.learner).map(|m| m.id);
         let spare = self.servers.iter().find(|(id, server)| {
@@ -308,10 +309,5 @@ impl World {
             self.queue.after_us(1, event);
         }
         self.wake(id);
-    }
-
-    /// The revision that a server shows, for traces.
-    pub(crate) fn revision_of(&self, id: NodeId) -> Option<i64> {
-        self.servers[&id].up().map(|up| up.node.kv().revision(KeyspaceId::ETCD).0)
     }
 }

@@ -144,7 +144,7 @@ impl Options {
             table_bytes: 1_024 * rng.between(4, 64),
             checkpoint_ms: rng.between(1, 800),
             clients: rng.between(6, 12) as usize,
-            think_ms: rng.between(40, 120),
+            think_ms: rng.between(80, 260),
             patience_ms: rng.between(1_500, 8_000),
             mix: draw_mix(rng),
             keys: rng.between(2, 12),

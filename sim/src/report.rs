@@ -101,10 +101,19 @@ impl fmt::Display for Report {
         writeln!(f, "snapshots installed        {} in all", self.snapshots)?;
         writeln!(f, "messages                   {} a seed", self.messages as usize / seeds)?;
         writeln!(f, "watch events               {} a seed", self.watch_events as usize / seeds)?;
-        writeln!(f, "simulated time             {} s a seed", self.simulated_ms as usize / seeds / 1_000)?;
+        writeln!(
+            f,
+            "simulated time             {} s a seed",
+            self.simulated_ms as usize / seeds / 1_000
+        )?;
         writeln!(f, "first write after healing  median {recovery} ms, longest {slowest} ms")?;
         let ms = |time: Duration| time.as_millis();
-        writeln!(f, "wall time of a thread      median {} ms, longest {} ms", ms(cpu), ms(longest))?;
+        writeln!(
+            f,
+            "CPU time of a seed         median {} ms, longest {} ms",
+            ms(cpu),
+            ms(longest)
+        )?;
         for property in Property::ALL {
             let found = self.violations.iter().filter(|(other, _)| other == property);
             let seeds: Vec<String> = found.map(|(_, seed)| seed.to_string()).collect();

@@ -71,10 +71,9 @@ impl World {
             (Some(Planted::ReadWithoutBarrier), Request::View { linearizable, .. }) => {
                 *linearizable = false;
             }
-            (
-                Some(Planted::IgnoreCompare),
-                Request::Command { command: Command::Txn(txn), .. },
-            ) => txn.compare.clear(),
+            (Some(Planted::IgnoreCompare), Request::Command { command: Command::Txn(txn), .. }) => {
+                txn.compare.clear()
+            }
             _ => {}
         }
     }

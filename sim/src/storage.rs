@@ -30,7 +30,8 @@ impl World {
         if server.is_up() || server.is_dead() || server.held || server.outside {
             return;
         }
-        let crash = self.faults_may_happen(FaultKind::CrashInRecovery) && self.rng_fault.chance(150);
+        let crash =
+            self.faults_may_happen(FaultKind::CrashInRecovery) && self.rng_fault.chance(150);
         if crash && self.server(id).born {
             let after = self.rng_fault.below(5);
             self.server(id).disk.plan_fault(after, Fault::Crash);
@@ -180,7 +181,9 @@ impl World {
         let mut engine = node.into_engine();
         let sealed = engine.usage().sealed_tables as u64;
         let complete = self.rng_disk.below(sealed + 1);
-        (0..complete).for_each(|_| drop(engine.complete_checkpoint()));
+        for _ in 0..complete {
+            engine.complete_checkpoint();
+        }
         let lost = server.disk.counts().sectors_lost;
         server.disk.crash(crash);
         let torn = server.disk.counts().sectors_lost > lost;

@@ -118,6 +118,7 @@ impl World {
             },
         };
         (watcher.stream, watcher.connected) = (stream, true);
+        (watcher.taking, watcher.last_arrival) = (false, Time(0));
         watcher.arrived.clear();
         let WatchWanted { range, no_put, no_delete, prev_kv } = watcher.wanted.clone();
         let request = WatchCreate {
@@ -221,10 +222,10 @@ impl World {
     pub(crate) fn watch_takes(&mut self, number: usize, stream: u64) {
         let now = self.now();
         let watcher = &mut self.watchers[number];
-        watcher.taking = false;
         if watcher.stream != stream || !watcher.connected {
             return;
         }
+        watcher.taking = false;
         let Some((reply, bytes)) = watcher.arrived.pop_front() else { return };
         let (id, life) = (watcher.server, watcher.life);
         self.watch_checks(number, &reply);

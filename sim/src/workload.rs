@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use quorate_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRequest, KeyRange, LeaseId, Op, PutRequest,
-    RangeRequest, SortOrder, TxnRequest,
+    Command, Compare, CompareResult, CompareTarget, DeleteRequest, KeyRange, LeaseId, Op,
+    PutRequest, RangeRequest, SortOrder, TxnRequest,
 };
 
 use crate::clients::Client;
@@ -81,8 +81,7 @@ impl Client {
             request.limit = if self.rng.chance(300) { self.rng.below(4) as i64 } else { 0 };
             request.count_only = self.rng.chance(150);
             request.keys_only = self.rng.chance(150);
-            request.order =
-                if self.rng.chance(200) { SortOrder::Descend } else { SortOrder::None };
+            request.order = if self.rng.chance(200) { SortOrder::Descend } else { SortOrder::None };
         }
         if self.rng.chance(120) {
             request.revision = (self.revision - self.rng.below(30) as i64).max(1);

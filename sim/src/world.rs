@@ -299,5 +299,4 @@ impl World {
             Event::End => self.is_it_over(),
         }
     }
-
 }

@@ -143,12 +143,14 @@ impl Hub {
             return;
         }
         space.push(batch.clone(), ring_bytes);
-        for (name, places) in deliver::concerned(space, &batch) {
+        for concerned in deliver::concerned(space, &batch).chunk_by(|a, b| a.0 == b.0) {
+            let name = concerned[0].0;
+            let places = concerned.iter().map(|(_, place)| *place);
             let (stream, watcher) = self.watcher(name).expect("the index names living watchers");
             if batch.revision < watcher.start {
                 continue;
             }
-            let Some(matched) = deliver::matched(watcher, &batch, &places) else { continue };
+            let Some(matched) = deliver::matched(watcher, &batch, places) else { continue };
             if stream.outstanding >= self.limits.stream_bytes {
                 self.fall_behind(name, batch.revision);
             } else {

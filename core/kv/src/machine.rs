@@ -107,6 +107,9 @@ impl Kv {
             };
         };
         let meta = Meta::take(&meta)?;
+        if !meta.keyspaces.iter().all(is_sound) {
+            return Err(corrupt("meta record: revisions that cannot be").into());
+        }
         let mut kv = Self {
             applied: meta.applied,
             term: meta.term,
@@ -300,6 +303,13 @@ impl Kv {
     pub fn lease_count(&self) -> usize {
         self.keyspaces.values().map(|space| space.leases.len()).sum()
     }
+}
+
+fn is_sound(meta: &KeyspaceMeta) -> bool {
+    // Far from overflow: nobody makes 2^62 changes.
+    (Revision::FIRST.0..i64::MAX / 2).contains(&meta.revision.0)
+        && (NEVER_COMPACTED..=meta.revision).contains(&meta.compact_revision)
+        && (Revision(0)..=meta.revision.next()).contains(&meta.cursor.revision)
 }
 
 fn from_meta(meta: KeyspaceMeta) -> (KeyspaceId, Keyspace) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quorate_consensus::{self as consensus, LogIndex};
 use quorate_engine::Engine;
 
-use crate::limits::{COMPACTION_KEYS_PER_BURST, COMPACTION_PAUSE, MAX_SEALED_TABLES};
+use crate::limits::{COMPACTION_KEYS_PER_BURST, COMPACTION_PAUSE, COMPACTION_WAIT, MAX_SEALED_TABLES};
 use crate::node::{Halt, Node};
 use crate::reads::{Read, ReadKind};
 use crate::{Output, Reply, Stamp, Status, members};
@@ -66,19 +66,25 @@ impl<E: Engine> Node<E> {
     }
 
     /// Seals the active table when it is large enough. The log before what it contains may go once it
-    /// is durable ([`Node::engine_durable`]).
+    /// is durable ([`Node::engine_durable`]). A checkpoint is named by its applied index, so the next
+    /// one waits for an entry: a table that physical compaction alone has filled is not sealed twice.
     fn seal_if_full(&mut self, out: &mut Vec<Output<E::Snapshot>>) -> Result<(), Halt> {
-        let usage = self.engine.usage();
-        let full = usage.active_bytes >= self.config.table_bytes;
-        if !full || usage.sealed_tables >= MAX_SEALED_TABLES {
+        let waiting = self.engine.usage().sealed_tables;
+        let nothing_new = self.applied.index <= self.sealed;
+        if !self.table_is_full() || waiting >= MAX_SEALED_TABLES || nothing_new {
             return Ok(());
         }
         self.kv.checkpoint(&mut self.engine)?;
         self.engine.publish();
         self.engine.seal(self.applied.index.0)?;
+        self.sealed = self.applied.index;
         self.checkpoints.push_back((self.applied, self.membership.clone()));
         out.push(Output::Sealed);
         Ok(())
+    }
+
+    fn table_is_full(&self) -> bool {
+        self.engine.usage().active_bytes >= self.config.table_bytes
     }
 
     /// The engine completed the checkpoint that contains everything up to `applied`.
@@ -99,9 +105,14 @@ impl<E: Engine> Node<E> {
         self.raft(now, consensus::Input::Compact { index: start.index }, out)
     }
 
-    /// Removes some of the history that a compaction made unreadable.
+    /// Removes some of the history that a compaction made unreadable. While the active table is full
+    /// and cannot be sealed, it must not grow: entries come first.
     fn compact_some(&mut self, now: Duration) -> Result<(), Halt> {
         if self.next_compaction.is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        if self.table_is_full() {
+            self.next_compaction = Some(now + COMPACTION_WAIT);
             return Ok(());
         }
         let more = self.kv.compact_step(&mut self.engine, COMPACTION_KEYS_PER_BURST)?;

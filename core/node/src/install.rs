@@ -80,6 +80,7 @@ impl<E: Engine> Node<E> {
         (self.applied, self.membership) = (start, membership.clone());
         self.config.generation = generation;
         self.checkpoints.clear();
+        self.sealed = start.index;
         self.next_compaction = Some(now);
         self.tell_jump(out);
         let LogStart { index, term, time } = start;

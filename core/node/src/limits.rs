@@ -24,6 +24,9 @@ pub const COMPACTION_KEYS_PER_BURST: usize = 512;
 /// Pause between two bursts of physical compaction when nothing else happens.
 pub const COMPACTION_PAUSE: Duration = Duration::from_millis(1);
 
+/// How soon physical compaction looks again when the engine's active table is full.
+pub const COMPACTION_WAIT: Duration = Duration::from_millis(100);
+
 /// While leases exist the leader writes the group time at least this often (contract 4).
 pub const TIME_ENTRY_MS: u64 = 1_000;
 

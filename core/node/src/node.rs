@@ -74,6 +74,8 @@ pub struct Node<E: Engine> {
     pub(crate) expiring: BTreeSet<(KeyspaceId, LeaseId)>,
     /// Sealed tables that are not durable yet, oldest first, with what the log then starts after.
     pub(crate) checkpoints: VecDeque<(LogStart, Membership)>,
+    /// Applied index of the newest checkpoint, sealed or complete.
+    pub(crate) sealed: LogIndex,
     /// The last applied entry, and the membership as of it.
     pub(crate) applied: LogStart,
     pub(crate) membership: Membership,
@@ -108,6 +110,7 @@ impl<E: Engine> Node<E> {
             renewals: BTreeMap::new(),
             expiring: BTreeSet::new(),
             checkpoints: VecDeque::new(),
+            sealed: applied.index,
             next_compaction: Some(Duration::ZERO),
             installing: None,
             transfer: None,

@@ -88,7 +88,10 @@ async fn large_values_survive_too() -> Result<()> {
     for (key, byte) in written {
         let found = client.get(key.as_str(), None).await?;
         let kv = found.kvs().first().with_context(|| format!("{key} is lost"))?;
-        assert!(kv.value().len() == 1_000_000 && kv.value().iter().all(|one| *one == byte), "{key}");
+        assert!(
+            kv.value().len() == 1_000_000 && kv.value().iter().all(|one| *one == byte),
+            "{key}"
+        );
     }
     Ok(())
 }
@@ -106,7 +109,9 @@ async fn any_one_of_three_killed_under_load_loses_nothing() -> Result<()> {
         let leader = cluster.leader(&[0, 1, 2]).await?;
         let victim = if round % 2 == 0 { leader } else { (leader + round) % 3 };
         cluster.members[victim].kill9()?;
-        load.progress(30).await.with_context(|| format!("round {round}: without m{}", victim + 1))?;
+        load.progress(30)
+            .await
+            .with_context(|| format!("round {round}: without m{}", victim + 1))?;
         cluster.members[victim].restart()?;
         load.progress(30).await?;
     }

@@ -34,7 +34,11 @@ impl Ctl {
         command
     }
 
-    fn run(&self, arguments: &[&str], input: Option<&str>) -> Result<(Option<i32>, String, String)> {
+    fn run(
+        &self,
+        arguments: &[&str],
+        input: Option<&str>,
+    ) -> Result<(Option<i32>, String, String)> {
         let command = self.command(arguments);
         let mut process = Process::spawn_typed(format!("etcdctl {arguments:?}"), command)?;
         if let Some(input) = input {
@@ -112,7 +116,8 @@ fn every_header_field_is_there() -> Result<()> {
         assert_ne!(id, 0, "{line}");
     }
     assert_eq!(lines.next(), Some("\"Revision\" : 3"));
-    let term = lines.next().and_then(|line| line.strip_prefix("\"RaftTerm\" : ")).context("term")?;
+    let term =
+        lines.next().and_then(|line| line.strip_prefix("\"RaftTerm\" : ")).context("term")?;
     assert_ne!(term.parse::<u64>()?, 0);
     let rest: Vec<&str> = lines.collect();
     let expected = [
@@ -133,7 +138,8 @@ fn every_header_field_is_there() -> Result<()> {
 fn interactive_txn() -> Result<()> {
     let Some((_server, ctl)) = start("etcdctl txn")? else { return Ok(()) };
     ctl.ok(&["put", "foo", "baz"])?;
-    let prompts = "compares:\nsuccess requests (get, put, del):\nfailure requests (get, put, del):\n";
+    let prompts =
+        "compares:\nsuccess requests (get, put, del):\nfailure requests (get, put, del):\n";
     let taken = "mod(\"foo\") > \"0\"\n\nput r1 \"a b\"\nget foo\n\nput r2 b\n\n";
     let answer = ctl.typed(&["txn", "-i"], Some(taken))?;
     assert_eq!(answer, format!("{prompts}SUCCESS\n\nOK\n\nfoo\nbaz\n"));
@@ -206,7 +212,10 @@ fn members_and_endpoints() -> Result<()> {
     assert!(health.starts_with(&head), "{health}");
     let status = ctl.ok(&["endpoint", "status"])?;
     let fields: Vec<&str> = status.trim_end().split(", ").collect();
-    assert_eq!((fields[0], fields[1], fields[4], fields[5]), (client.as_str(), id, "true", "false"));
+    assert_eq!(
+        (fields[0], fields[1], fields[4], fields[5]),
+        (client.as_str(), id, "true", "false")
+    );
     assert!(fields[2].starts_with("3.5."), "version {}", fields[2]);
     let hash = ctl.ok(&["endpoint", "hashkv"])?;
     let hash = hash.trim_end().strip_prefix(&format!("{client}, ")).context("hashkv")?;

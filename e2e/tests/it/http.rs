@@ -15,7 +15,10 @@ fn health_and_readiness() -> Result<()> {
     let server = Server::start(&[])?;
     for path in ["/health", "/health?serializable=true", "/health?exclude=NOSPACE"] {
         let answer = get(&server, path)?;
-        assert_eq!((answer.status, answer.body.trim_end()), (200, r#"{"health":"true","reason":""}"#));
+        assert_eq!(
+            (answer.status, answer.body.trim_end()),
+            (200, r#"{"health":"true","reason":""}"#)
+        );
     }
     assert_eq!(request(&server.endpoint(), "POST", "/health")?.status, 405);
     for path in ["/livez", "/readyz", "/readyz/linearizable_read", "/livez/serializable_read"] {

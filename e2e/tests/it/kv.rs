@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 use etcd_client::{
-    Client, CompactionOptions, Compare, CompareOp, DeleteOptions, GetOptions, SortOrder, SortTarget,
-    Txn, TxnOp, TxnOpResponse,
+    Client, CompactionOptions, Compare, CompareOp, DeleteOptions, GetOptions, SortOrder,
+    SortTarget, Txn, TxnOp, TxnOpResponse,
 };
 use quorate_e2e::raw::Raw;
 use quorate_e2e::server::Server;
@@ -29,9 +29,11 @@ async fn comparisons_of_a_nested_txn_see_the_state_before_any_operation() -> Res
         .when([Compare::value("k", CompareOp::Equal, "1")])
         .and_then([put("then", "x")])
         .or_else([put("else", "x")]);
-    let outer = Txn::new()
-        .when([Compare::value("k", CompareOp::Equal, "1")])
-        .and_then([put("k", "2"), TxnOp::txn(inner), TxnOp::get("k", None)]);
+    let outer = Txn::new().when([Compare::value("k", CompareOp::Equal, "1")]).and_then([
+        put("k", "2"),
+        TxnOp::txn(inner),
+        TxnOp::get("k", None),
+    ]);
     let answer = client.txn(outer).await?;
     assert!(answer.succeeded());
     let revision = answer.header().context("header")?.revision();
@@ -167,10 +169,17 @@ async fn a_key_starts_anew_after_its_delete() -> Result<()> {
     client.put("k", "3", None).await?;
     let found = client.get("k", None).await?;
     let kv = &found.kvs()[0];
-    assert_eq!((kv.version(), kv.create_revision(), kv.mod_revision()), (1, deleted + 1, deleted + 1));
+    assert_eq!(
+        (kv.version(), kv.create_revision(), kv.mod_revision()),
+        (1, deleted + 1, deleted + 1)
+    );
     let old = client.get("k", Some(GetOptions::new().with_revision(deleted - 1))).await?;
     assert_eq!((old.kvs()[0].version(), old.kvs()[0].value()), (2, &b"2"[..]));
-    assert_eq!(old.header().context("header")?.revision(), deleted + 1, "the store's, not the asked");
+    assert_eq!(
+        old.header().context("header")?.revision(),
+        deleted + 1,
+        "the store's, not the asked"
+    );
     let gone = client.get("k", Some(GetOptions::new().with_revision(deleted))).await?;
     assert_eq!((gone.kvs().len(), gone.count()), (0, 0));
     Ok(())
@@ -235,7 +244,9 @@ async fn a_leader_may_be_required_and_a_version_told() -> Result<()> {
 async fn malformed_messages_are_errors_of_that_call_alone() -> Result<()> {
     let server = Server::start(&[])?;
     let raw = Raw::connect(&server.client_url()).await?;
-    for broken in [&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f][..], &[0xff; 40], &[0x0a, 5, b'k'], &[0x07]] {
+    for broken in
+        [&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f][..], &[0xff; 40], &[0x0a, 5, b'k'], &[0x07]]
+    {
         let error = raw.call("/etcdserverpb.KV/Put", broken, &[]).await.unwrap_err();
         assert_eq!(error.code(), Code::Internal, "{broken:?}: {error:?}");
         let put = [0x0a, 1, b'k', 0x12, 1, b'v'];

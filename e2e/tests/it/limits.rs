@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use etcd_client::{
-    AlarmAction, AlarmType, Client, CompactionOptions, Error, GetOptions, Txn, TxnOp,
+    AlarmAction, AlarmOptions, AlarmType, Client, CompactionOptions, GetOptions, Txn, TxnOp,
 };
 use quorate_e2e::http1;
 use quorate_e2e::limits::{MAX_MESSAGE, MAX_REQUEST};
@@ -105,7 +105,11 @@ async fn the_quota_raises_an_alarm_that_only_a_disarm_clears() -> Result<()> {
     assert_eq!(alarms.alarms().len(), 1);
     assert_eq!(alarms.alarms()[0].alarm(), AlarmType::Nospace);
     let health = http1::request(&server.endpoint(), "GET", "/health")?;
-    assert_eq!((health.status, health.body.contains("\"health\":\"false\"")), (503, true), "{health:?}");
+    assert_eq!(
+        (health.status, health.body.contains("\"health\":\"false\"")),
+        (503, true),
+        "{health:?}"
+    );
     let excused = http1::request(&server.endpoint(), "GET", "/health?exclude=NOSPACE")?;
     assert_eq!(excused.status, 200, "{excused:?}");
 
@@ -117,11 +121,19 @@ async fn the_quota_raises_an_alarm_that_only_a_disarm_clears() -> Result<()> {
     assert_eq!(client.get("fill/", Some(all)).await?.count(), stored as i64, "reads go on");
     make_room(&mut client, stored).await?;
     no_space_everywhere(&mut client).await;
-    client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, None).await?;
+    let member = client.status().await?.leader();
+    client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, of(member)).await?;
     client.put("k", "v", None).await?;
     let alarms = client.alarm(AlarmAction::Get, AlarmType::None, None).await?;
     assert!(alarms.alarms().is_empty());
     Ok(())
+}
+
+/// etcd disarms the alarm of the member that is named.
+fn of(member: u64) -> Option<AlarmOptions> {
+    let mut options = AlarmOptions::new();
+    options.with_member(member);
+    Some(options)
 }
 
 /// What etcd's manual says to do: delete (allowed while alarmed), compact, defragment.
@@ -141,12 +153,10 @@ async fn an_alarm_can_be_raised_by_hand() -> Result<()> {
     let server = Server::start(&[])?;
     let mut client = server.client().await?;
     let member = client.status().await?.leader();
-    let by = etcd_client::AlarmOptions::new().with_member(member);
-    client.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(by)).await?;
+    client.alarm(AlarmAction::Activate, AlarmType::Nospace, of(member)).await?;
     no_space_everywhere(&mut client).await;
     client.delete("k", None).await?;
-    client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(by)).await?;
-    let answer: Result<_, Error> = client.put("k", "v", None).await;
-    answer?;
+    client.alarm(AlarmAction::Deactivate, AlarmType::Nospace, of(member)).await?;
+    client.put("k", "v", None).await?;
     Ok(())
 }

@@ -26,7 +26,7 @@ fn start(suite: &str) -> Result<Option<(Lab, Cluster)>> {
         Ok(lab) => {
             let cluster = Cluster::start_in(&lab)?;
             Ok(Some((lab, cluster)))
-        },
+        }
         Err(error) => {
             skip(suite, format!("{error:#}"));
             Ok(None)

@@ -19,13 +19,22 @@ fn conformance(file: &str) -> PathBuf {
 }
 
 fn read(file: &str) -> String {
-    std::fs::read_to_string(conformance(file)).unwrap()
+    let path = conformance(file);
+    std::fs::read_to_string(path).expect("a file of this repository")
 }
 
 fn prefixes() -> Vec<String> {
     let text = read("not-built.txt");
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(str::to_owned).collect()
+}
+
+/// The one line that depends on more than behaviour: the printed length of a header varies with the
+/// number of digits of the member's id, which comes from its address.
+const PRINTED_LENGTH: &str = "[put 1.5M-200] OK ok";
+
+fn masked(line: &str) -> &str {
+    if line.starts_with(PRINTED_LENGTH) { PRINTED_LENGTH } else { line }
 }
 
 fn is_left_out(line: &str, prefixes: &[String]) -> bool {
@@ -77,7 +86,7 @@ fn every_line_is_etcds() -> Result<()> {
     let output = run_probe(&python, &server)?;
     let (golden, prefixes) = (read("golden-3.5.30.txt"), prefixes());
     let built = |text: &'static str| -> Vec<&'static str> {
-        text.lines().filter(|line| !is_left_out(line, &prefixes)).collect()
+        text.lines().filter(|line| !is_left_out(line, &prefixes)).map(masked).collect()
     };
     let (golden, output): (&'static str, &'static str) = (golden.leak(), output.leak());
     let differing = difference(&built(golden), &built(output));

@@ -69,7 +69,11 @@ async fn leadership_moves_where_it_is_told() -> Result<()> {
     let id = clients[target].status().await?.header().context("header")?.member_id();
     let by_follower = clients[target].move_leader(id).await;
     refused(by_follower, Code::FailedPrecondition, "not leader");
-    refused(clients[leader].move_leader(5).await, Code::FailedPrecondition, "bad leader transferee");
+    refused(
+        clients[leader].move_leader(5).await,
+        Code::FailedPrecondition,
+        "bad leader transferee",
+    );
     clients[leader].move_leader(id).await?;
     let started = Instant::now();
     while cluster.leader(&[0, 1, 2]).await? != target {

@@ -323,7 +323,7 @@ async fn a_watch_resumes_after_a_crash() -> Result<()> {
         let from = WatchOptions::new().with_start_revision(last + 1);
         let mut stream = open(&mut client, "k", from).await?;
         for index in 0..20 {
-            last = put(&mut client, "k", &format!("{round}/{index}")).await?;
+            put(&mut client, "k", &format!("{round}/{index}")).await?;
         }
         // Read half of them; the rest has to come after the restart.
         while seen.len() < round * 20 + 10 {

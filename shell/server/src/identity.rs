@@ -13,8 +13,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::config::Config;
 use crate::config::values::Url;
 
-/// Ids fit into an `i64`: some clients keep them in one.
-const ID_BITS: u64 = u64::MAX >> 1;
+/// Least id: all of ours have twenty decimal digits, as nearly all of etcd's have, so that whoever shows
+/// them in columns, or keeps them in too small a type, meets nothing new here.
+const LEAST_ID: u64 = 10_000_000_000_000_000_000;
 
 /// A first member, from its peer addresses.
 #[must_use]
@@ -59,7 +60,7 @@ pub fn first_members(config: &Config) -> Vec<MemberInfo> {
 }
 
 fn id(text: &str) -> u64 {
-    (xxh3_64(text.as_bytes()) & ID_BITS).max(1)
+    LEAST_ID + xxh3_64(text.as_bytes()) % (u64::MAX - LEAST_ID)
 }
 
 #[cfg(test)]

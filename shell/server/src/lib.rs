@@ -20,23 +20,23 @@
 pub mod api;
 pub mod cli;
 pub mod config;
-mod data_dir;
-mod disk_space;
+pub mod data_dir;
+pub mod disk_space;
 pub mod exit;
-mod grpc;
-mod handle;
-mod http;
-mod identity;
-mod inbox;
+pub mod grpc;
+pub mod handle;
+pub mod http;
+pub mod identity;
+pub mod inbox;
 pub mod limits;
-mod mailbox;
-mod metrics;
-mod node_thread;
-mod peer;
-mod run;
-mod runtime;
-mod serve;
-mod watch;
+pub mod mailbox;
+pub mod metrics;
+pub mod node_thread;
+pub mod peer;
+pub mod run;
+pub mod runtime;
+pub mod serve;
+pub mod watch;
 
 use quorate_consensus::GroupId;
 
@@ -44,7 +44,7 @@ use quorate_consensus::GroupId;
 pub const VERSION_TOLD: &str = "3.5.21";
 
 /// The one group of consensus that there is until placement is built.
-const GROUP: GroupId = GroupId(1);
+pub const GROUP: GroupId = GroupId(1);
 
 /// A view of the engine at one moment.
-type Snapshot = quorate_storage::DiskSnapshot;
+pub type Snapshot = quorate_storage::DiskSnapshot;

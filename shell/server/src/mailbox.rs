@@ -12,13 +12,12 @@ use tokio::sync::Notify;
 use crate::Snapshot;
 
 /// One thing for a runtime.
-#[derive(Debug)]
 pub enum Delivery {
     /// The answer to the request in this slot.
     Reply {
         /// Where the one who asked waits.
         slot: u32,
-        /// The answer; boxed nowhere, since it is moved only twice.
+        /// The answer.
         reply: Reply<Snapshot>,
     },
     /// What happened, for the hub.
@@ -44,7 +43,7 @@ pub enum Delivery {
 }
 
 /// The queue into one runtime.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Mailbox {
     queue: Mutex<Vec<Delivery>>,
     ready: Notify,

@@ -86,14 +86,22 @@ impl NodeThread {
     }
 }
 
-/// Where the WAL thread's events go.
-pub fn on_wal_event(inbox: &Inbox, event: WalEvent) {
+/// What an event of the log means to the node.
+fn on_wal_event(event: WalEvent) -> Option<Input> {
     match event {
-        WalEvent::Persisted { seq } => inbox.internal(Input::Persisted { seq }),
-        WalEvent::NoSpace => inbox.internal(Input::DiskSpace { full: true }),
-        // The free space is looked at anyway, and clears it when there is enough (`disk_space.rs`).
-        WalEvent::SpaceFound => {}
+        WalEvent::Persisted { seq } => Some(Input::Persisted { seq }),
+        WalEvent::NoSpace => Some(Input::DiskSpace { full: true }),
+        // The free space is looked at anyway, and clears it when there is enough (`disk_space.rs`);
+        // a failure is an error of the call, or goes to the inbox.
+        WalEvent::SpaceFound | WalEvent::Failed { .. } => None,
+    }
+}
+
+/// Where the WAL thread's events go.
+pub fn take_wal_event(inbox: &Inbox, event: WalEvent) {
+    match event {
         WalEvent::Failed { error } => inbox.fail(format!("the log failed: {error}")),
+        event => on_wal_event(event).into_iter().for_each(|input| inbox.internal(input)),
     }
 }
 
@@ -178,9 +186,9 @@ impl Driver {
             self.step(Input::Flush)?;
             self.carry_out()?;
             self.deliver();
-            match self.write_log()? {
-                Some(seq) => inputs.push(Input::Persisted { seq }),
-                None => return self.go_on_installing(),
+            self.write_log(inputs)?;
+            if inputs.is_empty() {
+                return self.go_on_installing();
             }
         }
     }

@@ -29,7 +29,7 @@ use crate::Snapshot;
 use crate::config::values::Url;
 use crate::inbox::Inbox;
 
-pub use join::{Found, find_cluster};
+pub use join::find_cluster;
 pub use listener::serve;
 pub use snapshot::Receiver;
 

@@ -120,7 +120,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let events = Arc::clone(&inbox);
         let (wal, wal_thread) = start_wal(writer, dir.disk(), move |event| {
-            node_thread::on_wal_event(&events, event);
+            node_thread::take_wal_event(&events, event);
         })
         .map_err(|error| failed(&error))?;
         let events = Arc::clone(&inbox);

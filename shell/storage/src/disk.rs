@@ -23,7 +23,7 @@ use rustix::io::Errno;
 pub const LOCK_FILE: &str = "LOCK";
 
 /// Zeros written at a time when a segment is created.
-const ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// Why a directory could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -96,10 +96,14 @@ impl FileDisk {
     /// # Errors
     /// What the system says.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        if !directory.is_dir() {
-            fs::create_dir_all(directory)?;
-            let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        let missing = directory
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+            .collect::<Vec<_>>();
+        fs::create_dir_all(directory)?;
+        for created in missing {
+            let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
         }
         Self::attach(directory, true)
     }

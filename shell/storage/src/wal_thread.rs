@@ -138,7 +138,8 @@ impl WalHandle {
 
     /// Writes and syncs the batch on this thread if nothing is under way, and returns what happened:
     /// these events are not told otherwise. `None`: something was under way, and the batch was
-    /// handed over as by `append`. Worth it while [`LatencyHistogram::recent_us`] is short.
+    /// handed over as by `append`. A batch that waits for a segment is not among the events; its
+    /// `Persisted` comes to `on_event`. Worth it while [`LatencyHistogram::recent_us`] is short.
     ///
     /// # Errors
     /// `WalStopped` if the log had stopped, or has failed now: then stop the process.

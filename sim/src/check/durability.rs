@@ -70,12 +70,7 @@ impl Durability {
     ///
     /// # Errors
     /// What is missing.
-    pub fn recovered(
-        &self,
-        node: NodeId,
-        log: &Log,
-        found: &Recovered,
-    ) -> Result<(), String> {
+    pub fn recovered(&self, node: NodeId, log: &Log, found: &Recovered) -> Result<(), String> {
         let Some(promised) = self.nodes.get(&node) else { return Ok(()) };
         check_vote(node, promised.hard_state, found.hard_state)?;
         if promised.installing {

@@ -113,7 +113,13 @@ impl LeaseExpiry {
         }
     }
 
-    fn check_expiry(&self, at: Time, id: LeaseId, lease: &Lease, time_ms: u64) -> Result<(), String> {
+    fn check_expiry(
+        &self,
+        at: Time,
+        id: LeaseId,
+        lease: &Lease,
+        time_ms: u64,
+    ) -> Result<(), String> {
         let deadline = lease.deadline_ms;
         if time_ms < deadline {
             return Err(format!("lease {} expired at {time_ms} ms, due at {deadline} ms", id.0));

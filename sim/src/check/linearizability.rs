@@ -69,7 +69,9 @@ fn floors(history: &[Operation]) -> Result<BTreeMap<u64, i64>, String> {
         let least = if claims(op).is_some() { floor + 1 } else { floor };
         if !is_local(op) && op.outcome.revision().is_some_and(|revision| revision < least) {
             let before = witness.map(ToString::to_string).unwrap_or_default();
-            return Err(format!("{op}\nmust stand after what was acknowledged before it:\n{before}"));
+            return Err(format!(
+                "{op}\nmust stand after what was acknowledged before it:\n{before}"
+            ));
         }
         floors.insert(op.id, floor);
     }

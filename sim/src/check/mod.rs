@@ -7,8 +7,8 @@
 
 mod durability;
 mod election_safety;
-mod lease_expiry;
 mod leader_completeness;
+mod lease_expiry;
 pub mod linearizability;
 mod log_matching;
 mod logs;

@@ -1,9 +1,9 @@
 //! Monotone revisions: what a client is told after an answer is never of an older revision than that
 //! answer, whichever server it asks; and a write's revision is newer than everything told before.
 
+use crate::history::Outcome;
 use crate::history::{Action, Operation};
 use crate::model::is_effective;
-use crate::history::Outcome;
 
 /// The highest revision told so far.
 #[derive(Debug, Default)]

@@ -12,13 +12,13 @@ use quorate_consensus::{Entry, NodeId, Payload};
 use quorate_engine::{Engine, MemEngine, MemSnapshot};
 use quorate_kv::{At, Command, EventBatch, KeyRange, KeyspaceId, Kv, Reply, View, codec};
 
+use super::Log;
 use super::lease_expiry::LeaseFact;
 use super::linearizability::Hints;
-use super::Log;
 use crate::model::Change;
 
-/// First byte of a command entry that is for the key-value machine (`docs/format.md`).
-const KV_COMMAND: u8 = 1;
+/// Command entries whose first byte is below this are for the key-value machine (`docs/format.md`).
+const NOT_KV: u8 = 0x80;
 
 /// An entry that some server has applied.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ impl StateMachineSafety {
             unreachable!("only command entries have commands");
         };
         let before = lease_of(&command).map(|lease| self.kv.lease(id, lease).is_some());
-        let applied = self.kv.apply(&mut self.engine, at, &data.slice(1..));
+        let applied = self.kv.apply(&mut self.engine, at, data);
         let applied = applied.expect("the reference decodes what it has just decoded");
         self.engine.publish();
         if let Some(batch) = applied.events.filter(|batch| batch.keyspace == KeyspaceId::ETCD) {
@@ -192,7 +192,7 @@ impl StateMachineSafety {
 /// The key-value command of an entry, decoded.
 fn command_of(entry: &Entry) -> Option<(KeyspaceId, Command)> {
     let Payload::Command { data, .. } = &entry.payload else { return None };
-    (data.first() == Some(&KV_COMMAND)).then(|| codec::decode(&data.slice(1..)).ok())?
+    (*data.first()? < NOT_KV).then(|| codec::decode(data).ok())?
 }
 
 fn lease_of(command: &Command) -> Option<quorate_kv::LeaseId> {

@@ -164,8 +164,9 @@ impl WatchCheck {
     /// Not everything up to there has come.
     pub fn progress(&mut self, truth: &Truth, revision: i64) -> Result<(), String> {
         if revision >= self.next {
-            self.nothing_between(truth, revision)
-                .map_err(|what| format!("bookmarkable: progress {revision} was told, but {what}"))?;
+            self.nothing_between(truth, revision).map_err(|what| {
+                format!("bookmarkable: progress {revision} was told, but {what}")
+            })?;
             self.next = revision + 1;
         }
         Ok(())

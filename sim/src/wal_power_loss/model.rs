@@ -105,18 +105,14 @@ pub(super) struct Model {
     durable: State,
     /// Records in order, each with the number of its batch.
     since: Vec<(Seq, Record)>,
+    /// Both together.
+    now: State,
     seq: Seq,
     /// Makes every entry different.
     serial: u64,
 }
 
 impl Model {
-    fn now(&self) -> State {
-        let mut state = self.durable.clone();
-        self.since.iter().for_each(|(_, record)| apply(&mut state, record));
-        state
-    }
-
     pub(super) fn persisted(&mut self, seq: Seq) {
         assert!(seq <= self.seq, "only what was appended is durable");
         let durable = self.since.partition_point(|(batch, _)| *batch <= seq);
@@ -142,18 +138,19 @@ impl Model {
             });
             apply(&mut state, &record);
         }
+        self.now = state.clone();
         self.durable = state;
         self.seq = Seq(0); // a new writer counts anew
     }
 
     pub(super) fn range(&self, group: GroupId) -> (LogIndex, LogIndex) {
-        let now = self.now();
-        let log = now.get(&group).cloned().unwrap_or_default();
+        let none = Log::default();
+        let log = self.now.get(&group).unwrap_or(&none);
         (log.start.index.next(), log.last().next())
     }
 
     pub(super) fn has(&self, group: GroupId, index: LogIndex) -> bool {
-        self.now().get(&group).is_some_and(|log| log.entries.contains_key(&index))
+        self.now.get(&group).is_some_and(|log| log.entries.contains_key(&index))
     }
 
     pub(super) fn check_read(
@@ -181,8 +178,7 @@ impl Model {
     /// The next batch that a correct consensus machine could hand over.
     pub(super) fn batch(&mut self, random: &mut Random) -> (Seq, Vec<Record>) {
         let group = random.group();
-        let now = self.now();
-        let log = now.get(&group).cloned().unwrap_or_default();
+        let log = self.now.get(&group).cloned().unwrap_or_default();
         let mut records = Vec::new();
         match random.below(16) {
             0 => records.extend(release(group, &log, random)),
@@ -195,6 +191,7 @@ impl Model {
         if !records.is_empty() {
             self.seq = Seq(self.seq.0 + 1);
         }
+        records.iter().for_each(|record| apply(&mut self.now, record));
         self.since.extend(records.iter().map(|record| (self.seq, record.clone())));
         (self.seq, records)
     }
@@ -212,7 +209,7 @@ impl Model {
         let time = log.entries.get(&LogIndex(from - 1)).map_or(log.start.time, |e| e.time);
         let entries = (from..from + count).map(|index| self.entry(index, term, time, random));
         let entries = entries.collect::<Vec<_>>();
-        let last = entries.last().map_or(log.last(), |e| e.index);
+        let last = entries.last().map_or_else(|| log.last(), |e| e.index);
         let commit = LogIndex(commit.0 + random.below(last.0 - commit.0 + 1));
         let same = term == log.hard_state.term;
         let vote = if same { log.hard_state.vote } else { Some(NodeId(random.below(3))) };

@@ -1,9 +1,8 @@
 //! From events to responses: which of a batch a watcher gets, and how they are packed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::types::{EventBatch, Revision};
+use crate::types::{Event, EventBatch, Revision};
 
 use super::space::{Name, Space};
 use super::stream::Watcher;
@@ -12,35 +11,36 @@ use super::{HubOutput, Matched, StreamId, WatchId, WatchReply, WatchReplyKind, W
 /// Bytes that a response counts as beside its events.
 const OVERHEAD: usize = 64;
 
-/// Live watchers that a batch concerns, each with the places of its events, before filters.
-pub(super) fn concerned(space: &Space, batch: &EventBatch) -> BTreeMap<Name, Vec<u32>> {
-    let mut concerned: BTreeMap<Name, Vec<u32>> = BTreeMap::new();
+/// Live watchers that a batch concerns with the places of their events, before filters: sorted, so
+/// that a watcher's places stand together.
+pub(super) fn concerned(space: &Space, batch: &EventBatch) -> Vec<(Name, u32)> {
+    let mut concerned = Vec::new();
     for (place, event) in batch.events.iter().enumerate() {
-        space.watchers(&event.kv.key, &mut |name| {
-            concerned.entry(name).or_default().push(place as u32);
-        });
+        space.watchers(&event.kv.key, &mut |name| concerned.push((name, place as u32)));
     }
+    concerned.sort_unstable();
     concerned
 }
 
 /// Those of the given places that pass the watcher's filters.
-pub(super) fn matched(watcher: &Watcher, batch: &EventBatch, places: &[u32]) -> Option<Matched> {
-    let wanted = |place: &&u32| watcher.wants(&batch.events[**place as usize]);
-    let count = places.iter().filter(wanted).count();
-    let which = match count {
+pub(super) fn matched(
+    watcher: &Watcher,
+    batch: &EventBatch,
+    places: impl Iterator<Item = u32> + Clone,
+) -> Option<Matched> {
+    let wanted = places.filter(|place| watcher.wants(&batch.events[*place as usize]));
+    let which = match wanted.clone().count() {
         0 => return None,
         all if all == batch.events.len() => Which::All,
-        _ => Which::At(places.iter().filter(wanted).copied().collect()),
+        _ => Which::At(wanted.collect()),
     };
     Some(Matched { batch: batch.clone(), which })
 }
 
 /// Those events of a batch that a watcher gets, found without the index.
 pub(super) fn filtered(watcher: &Watcher, batch: &EventBatch) -> Option<Matched> {
-    let inside = |(_, event): &(usize, &crate::types::Event)| watcher.range.contains(&event.kv.key);
-    let places = batch.events.iter().enumerate().filter(inside);
-    let places: Vec<u32> = places.map(|(place, _)| place as u32).collect();
-    matched(watcher, batch, &places)
+    let inside = |place: &u32| watcher.range.contains(&batch.events[*place as usize].kv.key);
+    matched(watcher, batch, (0..batch.events.len() as u32).filter(inside))
 }
 
 /// What a selection counts as.
@@ -48,7 +48,7 @@ pub(super) fn size(matched: &Matched, prev_kv: bool) -> usize {
     matched.events().map(|event| event_size(event, prev_kv)).sum()
 }
 
-fn event_size(event: &crate::types::Event, prev_kv: bool) -> usize {
+fn event_size(event: &Event, prev_kv: bool) -> usize {
     let unsent = event.prev_kv.as_ref().filter(|_| !prev_kv);
     event.size() - unsent.map_or(0, |kv| kv.key.len() + kv.value.len() + 32)
 }

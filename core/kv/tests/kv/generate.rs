@@ -122,7 +122,7 @@ pub(crate) fn txn() -> impl Strategy<Value = TxnRequest> {
         2 => delete().prop_map(Op::Delete),
     ];
     let txn_of = |op: BoxedStrategy<Op>| {
-        (vec(compare(), 0..2), vec(op.clone(), 0..4), vec(op, 0..3))
+        (vec(compare(), 0..2), vec(op.clone(), 0..7), vec(op, 0..3))
             .prop_map(|(compare, success, failure)| TxnRequest { compare, success, failure })
     };
     let ops = op.prop_recursive(

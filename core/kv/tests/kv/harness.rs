@@ -75,16 +75,21 @@ impl Server {
         self.engine.publish();
     }
 
-    /// Everything in the engine but what is allowed to differ between members: the meta record, and
-    /// which version a change replaced.
-    pub(crate) fn pairs(&mut self) -> Vec<(Bytes, Bytes)> {
+    /// Everything in the engine.
+    pub(crate) fn all_pairs(&mut self) -> Vec<(Bytes, Bytes)> {
         let all = self.engine.scan((Bound::Unbounded, Bound::Unbounded), Direction::Forward);
-        let all = all.map(|pair| pair.unwrap()).filter(|(key, _)| key[0] != b'm');
+        all.map(|pair| pair.unwrap()).collect()
+    }
+
+    /// The same but for what may differ between members: the meta record, and which version a change
+    /// replaced.
+    pub(crate) fn pairs(&mut self) -> Vec<(Bytes, Bytes)> {
         let strip = |(key, value): (Bytes, Bytes)| match key[0] {
-            b'r' => (key, value.slice(13..)),
-            _ => (key, value),
+            b'm' => None,
+            b'r' => Some((key, value.slice(13..))),
+            _ => Some((key, value)),
         };
-        all.map(strip).collect()
+        self.all_pairs().into_iter().filter_map(strip).collect()
     }
 
     pub(crate) fn invariants(&mut self) {

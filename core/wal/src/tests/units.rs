@@ -377,3 +377,57 @@ fn no_space_at_the_start_is_named_and_harmless() {
     *disk.full.borrow_mut() = false;
     assert_eq!(recover(&disk, None, 1, small()).unwrap().groups[&GROUP].recovered.entries.len(), 3);
 }
+
+/// A log with a record of every kind, always the same.
+fn sample() -> Vec<u8> {
+    let disk = MemDisk::default();
+    let mut writer = create(&disk, IDENTITY, 9, small()).unwrap();
+    let origin = Origin { node: NodeId(4), boot: 5, seq: 6 };
+    let member = Member { id: NodeId(4), learner: true, context: Bytes::from_static(b"context") };
+    let membership = Membership { members: vec![member], removed: vec![NodeId(2)] };
+    let entry = |index, payload| {
+        let (term, index) = (Term(2), LogIndex(index));
+        Record::Entry { group: GROUP, entry: Entry { term, index, time: GroupTime(7), payload } }
+    };
+    let hard_state = HardState { term: Term(2), vote: Some(NodeId(4)), commit: LogIndex(3) };
+    let at = |index| LogStart { index: LogIndex(index), term: Term(2), time: GroupTime(7) };
+    let (one, two) = (Generation(1), Generation(2));
+    let batches = [
+        vec![
+            entry(1, Payload::Membership { origin, membership: membership.clone() }),
+            entry(2, Payload::Command { origin, data: Bytes::from_static(b"data") }),
+            entry(3, Payload::Empty),
+            Record::HardState { group: GROUP, hard_state },
+        ],
+        vec![Record::Release {
+            group: GROUP,
+            start: at(1),
+            membership: membership.clone(),
+            generation: one,
+            applied: LogIndex(2),
+        }],
+        vec![Record::Installed { group: GroupId(2), start: at(9), membership, generation: two }],
+        vec![entry(4, Payload::Empty)],
+    ];
+    for (seq, records) in (1..).zip(batches) {
+        drive(&disk, &mut writer, Input::Append { seq: Seq(seq), records }).unwrap();
+    }
+    let end = writer.durable_end().unwrap().group as usize;
+    disk.files.borrow()[&FIRST][..end].to_vec()
+}
+
+/// The golden file is what version 1 wrote; it changes never. A later version adds its own.
+#[test]
+fn version_1_is_written_and_read_as_it_was() {
+    let golden = include_bytes!("../../testdata/version-1.wal");
+    assert_eq!(sample(), golden, "the bytes of version 1");
+    let disk = MemDisk::default();
+    disk.files.borrow_mut().insert(FIRST, golden.to_vec());
+    let found = recover(&disk, Some(IDENTITY), 1, small()).unwrap();
+    assert_eq!((found.cut, found.sync_groups), (None, 5));
+    let one = &found.groups[&GROUP];
+    assert_eq!((one.recovered.applied, one.generation), (LogIndex(2), Generation(1)));
+    let entries = one.recovered.entries.iter().map(|entry| entry.index.0);
+    assert!(entries.eq([2, 3, 4]));
+    assert_eq!(found.groups[&GroupId(2)].recovered.start.index, LogIndex(9));
+}

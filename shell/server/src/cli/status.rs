@@ -70,8 +70,8 @@ async fn ask_all(endpoints: &[String]) -> Vec<Answer> {
 
 async fn channel(endpoint: &str) -> Result<Channel, String> {
     let endpoint = Endpoint::from_shared(endpoint.to_owned()).map_err(|error| error.to_string())?;
-    let connecting = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect();
-    connecting.await.map_err(|error| {
+    let endpoint = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT);
+    endpoint.connect().await.map_err(|error| {
         // The outer error says only that there was one.
         std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
     })

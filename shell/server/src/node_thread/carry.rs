@@ -1,10 +1,10 @@
 //! Carrying the node's outputs out.
 
-use quorate_consensus::{NodeId, Role, Seq, Term};
-use quorate_node::Output;
+use quorate_consensus::{NodeId, Role, Term};
+use quorate_node::{Input, Output};
 use quorate_wal::{Generation, Record};
 
-use super::Driver;
+use super::{Driver, on_wal_event};
 use super::log_reader::Order;
 use crate::Snapshot;
 use crate::handle;
@@ -80,22 +80,21 @@ impl Driver {
         tracing::info!(%term, leader, ?role, "leadership changed");
     }
 
-    /// Hands the burst's records to the log. `Some` if they are durable already, because this thread
-    /// has written them itself.
-    pub(super) fn write_log(&mut self) -> Result<Option<Seq>, String> {
+    /// Hands the burst's records to the log. If this thread has written them itself, what the log
+    /// says about it goes into `inputs`.
+    pub(super) fn write_log(&mut self, inputs: &mut Vec<Input>) -> Result<(), String> {
         if self.records.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let records = std::mem::take(&mut self.records);
         let wal = &self.parts.wal;
         let seq = self.appended;
         if !self.may_write_inline(&records) {
-            wal.append(seq, records).map_err(|error| error.to_string())?;
-            return Ok(None);
+            return wal.append(seq, records).map_err(|error| error.to_string());
         }
-        let durable = wal.append_inline(seq, records).map_err(|error| error.to_string())?;
-        // A number that was durable before tells nothing new.
-        Ok(durable.filter(|seq| *seq > self.persisted))
+        let said = wal.append_inline(seq, records).map_err(|error| error.to_string())?;
+        inputs.extend(said.into_iter().flatten().filter_map(on_wal_event));
+        Ok(())
     }
 
     fn may_write_inline(&self, records: &[Record]) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quorate_consensus::{GroupId, LogStart, Membership, Seq};
-use quorate_storage::{DiskEngine, EngineThread, remove_generation};
+use quorate_storage::{DiskEngine, EngineThread, WalEvent, remove_generation};
 use quorate_wal::{Generation, Record};
 
 use super::{Driver, on_engine_event};
@@ -39,9 +39,10 @@ impl Driver {
         let Installing { group, start, membership, generation, after } = installing;
         let record =
             Record::Installed { group, start, membership, generation: Generation(generation) };
-        let written = self.parts.wal.append_inline(after, vec![record]);
-        if written.map_err(|error| error.to_string())?.is_none() {
-            return Err("the log was not idle while a snapshot was installed".to_owned());
+        let said = self.parts.wal.append_inline(after, vec![record]);
+        let said = said.map_err(|error| error.to_string())?.unwrap_or_default();
+        if !said.contains(&WalEvent::Persisted { seq: after }) {
+            return Err("the log could not record an installed snapshot at once".to_owned());
         }
         self.switch_engine(group, generation)?;
         tracing::info!(index = %start.index, generation, "installed a snapshot of a peer");

@@ -88,7 +88,8 @@ fn a_lost_write_is_caught() {
 #[test]
 fn an_unknown_write_explains_a_hole_only_if_it_had_begun() {
     let seen = view(&[put("1")]);
-    let history = |start| [write(1, "1", start, 0, Outcome::Unknown), get(2, true, 4, 5, seen.clone())];
+    let history =
+        |start| [write(1, "1", start, 0, Outcome::Unknown), get(2, true, 4, 5, seen.clone())];
     assert_eq!(check(&history(0), &Hints::new()).map(|w| w.holes), Ok(1));
     // The read ended before the write began: reading it is reading the future.
     let mut late = history(6).to_vec();

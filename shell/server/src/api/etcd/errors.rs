@@ -18,7 +18,7 @@ pub fn bad_member_urls() -> Status {
 /// What a watcher is told whose stream the client or the server ends.
 #[must_use]
 pub fn watch_canceled() -> Status {
-    etcd(Code::Canceled, "watch canceled")
+    etcd(Code::Cancelled, "watch canceled")
 }
 
 /// No leader, to a client that requires one.
