@@ -114,8 +114,12 @@ impl Table {
     }
 }
 
+/// The first and the last line: what happened, and the last words of the server.
 fn one_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().replace('|', "/")
+    let mut lines = text.lines().filter(|l| !l.trim().is_empty());
+    let first = lines.next().unwrap_or_default();
+    let last = lines.next_back().map(|l| format!(" {l}")).unwrap_or_default();
+    format!("{first}{last}").replace('|', "/")
 }
 
 fn format_cell(cell: &Cell) -> String {
@@ -285,9 +289,9 @@ mod tests {
     #[test]
     fn a_failure_stands_in_its_place() {
         let mut l = line("put-1", 1);
-        l.fail(&anyhow::anyhow!("no | luck\nsecond line"));
+        l.fail(&anyhow::anyhow!("no | luck\nmiddle\nlast"));
         let mut table = Table::new(1, String::new());
-        assert_eq!(table.format(&l), "| put-1 | failed: no / luck | | | |");
+        assert_eq!(table.format(&l), "| put-1 | failed: no / luck last | | | |");
         table.push(l);
         assert_eq!(table.failed(), ["put-1"]);
     }

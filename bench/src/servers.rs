@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Instant;
 use tempfile::TempDir;
 
@@ -22,8 +23,10 @@ const QUOTA_BYTES: u64 = 8 << 30;
 /// A program to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
-    /// One that takes etcd's flags: etcd, and ours.
+    /// etcd.
     Etcd(PathBuf),
+    /// Ours, which takes etcd's flags behind a command.
+    Quorate(PathBuf),
     /// One of this binary's own servers, by its arguments; `--listen` and `--dir` are added.
     Own(Vec<String>),
 }
@@ -114,7 +117,7 @@ impl Cluster {
 
     fn spawn(&mut self, i: usize) -> Result<()> {
         let binary = match &self.program {
-            Program::Etcd(path) => path.clone(),
+            Program::Etcd(path) | Program::Quorate(path) => path.clone(),
             Program::Own(_) => std::env::current_exe()?,
         };
         let process = Process::spawn(&binary, &self.nodes[i].command, self.dir.path())?;
@@ -161,7 +164,8 @@ fn arguments(
         "--initial-cluster-state=new".to_owned(),
         format!("--quota-backend-bytes={QUOTA_BYTES}"),
     ];
-    flags.into_iter().map(OsString::from).collect()
+    let command = matches!(program, Program::Quorate(_)).then(|| "serve".to_owned());
+    command.into_iter().chain(flags).map(OsString::from).collect()
 }
 
 /// One process and what it says.
@@ -170,6 +174,7 @@ struct Process {
     child: Child,
     pid: Pid,
     said: Arc<Mutex<Said>>,
+    listener: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -180,7 +185,11 @@ struct Said {
 
 impl Process {
     fn spawn(binary: &Path, arguments: &[OsString], dir: &Path) -> Result<Self> {
-        let mut child = Command::new(binary)
+        // It runs in another directory, so a relative path would lead elsewhere; a mere name is
+        // looked up in PATH.
+        let relative = binary.components().count() > 1;
+        let path = if relative { std::path::absolute(binary)? } else { binary.to_owned() };
+        let mut child = Command::new(path)
             .args(arguments)
             .current_dir(dir)
             .stdin(Stdio::null())
@@ -191,17 +200,19 @@ impl Process {
         let said = Arc::new(Mutex::new(Said::default()));
         let stderr = child.stderr.take().context("standard error was asked for")?;
         let pid = Pid(child.id());
-        let listener = Arc::clone(&said);
-        std::thread::Builder::new()
+        let heard = Arc::clone(&said);
+        let listener = std::thread::Builder::new()
             .name(format!("stderr-{}", pid.0))
-            .spawn(move || listen(stderr, &listener))?;
-        Ok(Self { child, pid, said })
+            .spawn(move || listen(stderr, &heard))?;
+        Ok(Self { child, pid, said, listener: Some(listener) })
     }
 
     fn await_ready(&mut self) -> Result<()> {
         let begun = Instant::now();
         while !self.said.lock().unwrap_or_else(PoisonError::into_inner).ready {
             if let Some(status) = self.child.try_wait()? {
+                // Its last words may still be on their way; the listener ends when they are read.
+                self.listener.take().map(JoinHandle::join);
                 bail!("the server ended with {status}:\n{}", self.tail());
             }
             if begun.elapsed() > START_TIMEOUT {
@@ -255,7 +266,7 @@ mod tests {
         let args = ["-c".into(), "echo no such flag >&2; exit 2".into()];
         let mut p = Process::spawn(Path::new("/bin/sh"), &args, Path::new("/")).unwrap();
         let error = p.await_ready().unwrap_err().to_string();
-        assert!(error.contains("exit status: 2"), "{error}");
+        assert!(error.contains("exit status: 2") && error.contains("no such flag"), "{error}");
     }
 
     #[test]
@@ -276,8 +287,9 @@ mod tests {
     fn three_nodes_name_each_other() {
         let at = |p: u16| SocketAddr::from(([127, 0, 0, 1], p));
         let (clients, peers) = ([at(1), at(2), at(3)], [at(4), at(5), at(6)]);
-        let program = Program::Etcd("etcd".into());
-        let flags = arguments(&program, 1, &clients, &peers, Path::new("/d"));
+        let of = |program: Program| arguments(&program, 1, &clients, &peers, Path::new("/d"));
+        let flags = of(Program::Etcd("etcd".into()));
+        assert_eq!(of(Program::Quorate("quorate".into()))[1..], flags);
         let all = "n0=http://127.0.0.1:4,n1=http://127.0.0.1:5,n2=http://127.0.0.1:6";
         assert!(flags.contains(&format!("--initial-cluster={all}").into()));
         assert!(flags.contains(&"--listen-client-urls=http://127.0.0.1:2".into()));

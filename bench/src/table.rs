@@ -69,7 +69,7 @@ const BARE: &str = "bare";
 
 fn sides(options: &Options) -> Vec<Side> {
     let side = |name, program| Side { name, program };
-    let ours = options.quorate.clone().map(|p| side(OURS, Program::Etcd(p)));
+    let ours = options.quorate.clone().map(|p| side(OURS, Program::Quorate(p)));
     let peer = options.etcd.clone().map(|p| side(PEER, Program::Etcd(p)));
     let bare = (!options.no_bare).then(|| side(BARE, Program::Own(vec!["bare".to_owned()])));
     ours.into_iter().chain(peer).chain(bare).collect()

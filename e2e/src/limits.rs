@@ -14,7 +14,7 @@ pub const COMMAND: Duration = Duration::from_secs(30);
 /// From a fault's end, or from the loss of a leader, to the next acknowledged write.
 pub const RECOVERY: Duration = Duration::from_secs(20);
 /// One request of a load writer; after it the outcome is unknown.
-pub const REQUEST: Duration = Duration::from_secs(3);
+pub const REQUEST: Duration = Duration::from_secs(2);
 /// Silence after which a test concludes that a server will not send.
 pub const SILENCE: Duration = Duration::from_millis(400);
 /// One step of waiting for something that has no signal.

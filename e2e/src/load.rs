@@ -12,6 +12,10 @@ use tokio::task::JoinHandle;
 
 use crate::history::{Event, History, Outcome, Read, Write};
 use crate::limits::{POLL, RECOVERY, REQUEST};
+use crate::tools::{Kind, binary};
+
+/// What a store without room answers, after "etcdserver: ".
+const NO_SPACE: &str = "mvcc: database space exceeded";
 
 /// Running clients.
 #[derive(Debug)]
@@ -136,14 +140,14 @@ impl Writer {
     }
 }
 
-/// Only an answer that promises that nothing was written counts as refused.
+/// Our guarantee: an error of the server means that nothing was written, unless it says "request timed
+/// out". etcd promises that only for what it refuses to begin with. A broken connection says nothing.
 fn outcome_of(error: &Error) -> Outcome {
-    match error {
-        Error::GRpcStatus(status) if status.message().ends_with("database space exceeded") => {
-            Outcome::Refused
-        }
-        _ => Outcome::Unknown,
-    }
+    let Error::GRpcStatus(status) = error else { return Outcome::Unknown };
+    let said = status.message().strip_prefix("etcdserver: ").unwrap_or("request timed out");
+    let ours = binary().is_ok_and(|binary| binary.kind == Kind::Quorate);
+    let open = said.starts_with("request timed out") || !ours && said != NO_SPACE;
+    if open { Outcome::Unknown } else { Outcome::Refused }
 }
 
 /// Puts one key per call until one is acknowledged.

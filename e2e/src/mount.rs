@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::tools::run;
@@ -16,6 +17,9 @@ pub struct Mount {
     /// What kind it is: `ext4` or `tmpfs`.
     pub kind: &'static str,
 }
+
+/// The smallest piece that is worth taking, bytes.
+const BLOCK: u64 = 4096;
 
 impl Mount {
     /// A file system of `bytes`.
@@ -48,14 +52,18 @@ impl Mount {
     /// # Errors
     /// If it cannot be allocated.
     pub fn fill(&self, left: u64) -> Result<()> {
-        let take = self.free_bytes()?.saturating_sub(left);
-        if take == 0 {
-            return Ok(());
+        let file = OpenOptions::new().create(true).append(true).open(self.filler())?;
+        let mut take = self.free_bytes()?.saturating_sub(left);
+        while take >= BLOCK {
+            let length = file.metadata()?.len();
+            match fallocate(&file, FallocateFlags::empty(), length, take) {
+                Ok(()) => take = self.free_bytes()?.saturating_sub(left),
+                // Others write meanwhile, or the space is in pieces: take a smaller one.
+                Err(Errno::NOSPC) => take /= 2,
+                Err(error) => return Err(error).context("fallocate"),
+            }
         }
-        let path = self.filler();
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        let length = file.metadata()?.len();
-        fallocate(&file, FallocateFlags::empty(), length, take).context("fallocate")
+        Ok(())
     }
 
     /// Gives back what [`Self::fill`] took.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use quorate_consensus::{Message, NodeId, Role};
+use quorate_consensus::{Body, Message, NodeId, Role};
 use quorate_engine::MemSnapshot;
 use quorate_kv::KeyspaceId;
 use quorate_kv::hub::HubInput;
@@ -12,6 +12,7 @@ use quorate_wal::{Generation, Record};
 
 use crate::check::Property;
 use crate::faults::FaultKind;
+use crate::nemesis::Undo;
 use crate::planted::Planted;
 use crate::server::{Batch, Running, State, Todo};
 use crate::storage::GROUP;
@@ -233,6 +234,7 @@ impl World {
             return;
         }
         self.spoil_message(from, to, &mut message);
+        self.crash_after_promise(from, &message);
         let now = self.now();
         let fate = self.network.fate(now, from, to, &mut self.rng_net);
         if fate.lost {
@@ -251,6 +253,20 @@ impl World {
         }
         for (at, copy) in fate.arrivals.iter().cycle().zip(copies) {
             self.queue.at(*at, Event::Arrive { from, to, message: Box::new(copy) });
+        }
+    }
+
+    /// The worst moment to lose power is right after a promise: seldom after an acknowledgement, often
+    /// after a vote.
+    fn crash_after_promise(&mut self, from: NodeId, message: &Message) {
+        let permille = match message.body {
+            Body::VoteReply { granted: true } => 100,
+            Body::Accepted { .. } => 1,
+            _ => return,
+        };
+        if self.faults_may_happen(FaultKind::CrashAfterPromise) && self.rng_fault.chance(permille) {
+            let us = self.rng_fault.between(10, 2_000);
+            self.queue.after_us(us, Event::Undo(Undo::PowerLoss(from)));
         }
     }
 

@@ -45,6 +45,8 @@ kinds! {
     Kill = "process killed",
     /// Power fails in the middle of an operation of the log's disk.
     CrashAtWrite = "crash at a write",
+    /// Power fails right after a server has sent a vote or an acknowledgement.
+    CrashAfterPromise = "crash after a promise",
     /// Power fails in the middle of recovery.
     CrashInRecovery = "crash in recovery",
     /// Power loss took sectors or names that were not synced.

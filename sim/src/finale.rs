@@ -10,7 +10,7 @@ use quorate_kv::hub::HubInput;
 use quorate_kv::{KeyRange, KeyValue, KeyspaceId, LeaseId, RangeRequest, Reply};
 use quorate_wal::Input as WalInput;
 
-use crate::check::{Property, check_final_state, linearizability};
+use crate::check::{Property, check_final_state, check_truth, linearizability};
 use crate::history::{Action, Outcome};
 use crate::queue::Time;
 use crate::world::{END_MS, ENOUGH_ACKNOWLEDGED, Event, LATEST_END_MS, World};
@@ -25,7 +25,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         let now = self.now();
         self.trace.line(now, || "all faults end".to_owned());
-        self.retire_removed();
+        self.retire(false);
         self.healed = Some(now);
         self.network.calm();
         let ids: Vec<NodeId> = self.servers.keys().copied().collect();
@@ -43,6 +43,7 @@ impl World {
     /// Ends the run when time and work are enough, the clients have been quiet, and all agree.
     pub(crate) fn is_it_over(&mut self) {
         let now = self.now();
+        self.retire(true);
         let enough = self.tally.acknowledged >= ENOUGH_ACKNOWLEDGED && self.tally.recovery_ms > 0;
         let next = match self.quiet_since {
             None if enough => {
@@ -184,7 +185,16 @@ impl World {
         let result = result.map(|witness| {
             self.tally.holes = witness.holes;
             self.tally.guesses = witness.guesses;
+            witness.model
         });
+        let result = match result {
+            Ok(model) => {
+                let truth = check_truth(self.checks.machine.events(), &model);
+                self.checks.note(Property::Watch, now, truth);
+                Ok(())
+            }
+            Err(what) => Err(what),
+        };
         self.checks.note(Property::Linearizability, now, result);
     }
 }

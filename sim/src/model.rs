@@ -125,7 +125,9 @@ impl Model {
         changed.collect()
     }
 
-    fn live_at(&self, key: &Bytes, at: i64) -> Option<KeyValue> {
+    /// A key's pair as of a revision, if it lived then.
+    #[must_use]
+    pub fn live_at(&self, key: &Bytes, at: i64) -> Option<KeyValue> {
         let versions = self.keys.get(key)?;
         let version = versions.iter().rev().find(|version| version.at <= at)?;
         let live = version.live.as_ref()?;

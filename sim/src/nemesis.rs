@@ -24,6 +24,8 @@ pub(crate) enum Undo {
     Sync(NodeId),
     /// An orderly stop, after leadership had time to move.
     Stop(NodeId),
+    /// Power fails after a promise.
+    PowerLoss(NodeId),
     /// One more step of a clock that jumps in steps (planted).
     JumpOn(NodeId, u32),
 }
@@ -38,7 +40,7 @@ impl World {
         if self.healed.is_some() {
             return;
         }
-        self.retire_removed();
+        self.retire(false);
         let kinds: Vec<FaultKind> = self.options.faults.iter().copied().collect();
         if !kinds.is_empty() {
             let kind = *self.rng_fault.pick(&kinds);
@@ -63,6 +65,14 @@ impl World {
         self.rng_fault.between(100, longest.max(101)) * 1_000
     }
 
+    /// How long a server stays down.
+    pub(crate) fn down_us(&mut self) -> u64 {
+        match self.options.quick {
+            true => self.rng_fault.between(1_000, 30_000),
+            false => self.duration_us(),
+        }
+    }
+
     fn hit(&mut self, kind: FaultKind, id: NodeId) {
         let now = self.now();
         self.trace.line(now, || format!("fault: {kind} (node {id})"));
@@ -78,7 +88,7 @@ impl World {
                 self.hit(kind, id);
                 let power = kind == FaultKind::PowerLoss;
                 let crash = if power { Crash::PowerLoss } else { Crash::Kill };
-                let us = self.duration_us();
+                let us = self.down_us();
                 self.restart(id, crash, us);
             }
             FaultKind::CrashInRecovery => {
@@ -90,7 +100,7 @@ impl World {
                 let alive = self.servers.iter().filter(|(_, server)| !server.is_dead());
                 let ids: Vec<NodeId> = alive.map(|(id, _)| *id).collect();
                 for id in ids {
-                    let us = self.duration_us() / 2;
+                    let us = self.down_us();
                     self.restart(id, Crash::PowerLoss, us);
                 }
             }
@@ -255,19 +265,24 @@ impl World {
         }
     }
 
-    /// Servers whose removal is committed are switched off for good.
-    pub(crate) fn retire_removed(&mut self) {
+    /// Servers whose removal is committed are switched off for good; at the end, those that never
+    /// became members too.
+    pub(crate) fn retire(&mut self, strangers: bool) {
         let Some(leader) = self.leader() else { return };
         let up = self.server(leader).up().expect("leaders run");
         let raft = up.node.raft_machine();
         if raft.membership_index() > raft.commit() {
             return;
         }
-        for id in raft.membership().removed.clone() {
-            let server = self.server(id);
-            server.outside = true;
-            if server.is_up() {
-                self.stop(id, Crash::Kill);
+        let membership = raft.membership().clone();
+        let ids: Vec<NodeId> = self.servers.keys().copied().collect();
+        for id in ids {
+            let stranger = strangers && membership.get(id).is_none();
+            if stranger || membership.removed.contains(&id) {
+                self.server(id).outside = true;
+                if self.server(id).is_up() {
+                    self.stop(id, Crash::Kill);
+                }
             }
         }
     }
@@ -286,6 +301,12 @@ impl World {
                 let us = 100_000 + self.duration_us() / 4;
                 self.restart(id, Crash::Kill, us);
             }
+            Undo::PowerLoss(id) if self.server(id).is_up() && self.healed.is_none() => {
+                self.hit(FaultKind::CrashAfterPromise, id);
+                let us = self.down_us();
+                self.restart(id, Crash::PowerLoss, us);
+            }
+            Undo::PowerLoss(_) => {}
             Undo::JumpOn(id, left) => {
                 self.server(id).clock.jump(now, 400_000);
                 self.input(id, Input::Tick);

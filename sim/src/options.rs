@@ -82,6 +82,8 @@ pub struct Options {
     pub fault_every_ms: u64,
     /// Longest duration of a fault, in milliseconds.
     pub fault_ms: u64,
+    /// Servers that lost power are back within 30 ms.
+    pub quick: bool,
     /// The network while there are faults.
     pub weather: Weather,
     /// A usual sync, in microseconds.
@@ -125,6 +127,7 @@ impl Options {
         let nodes = settings.nodes.unwrap_or(drawn);
         let faults = draw_faults(nodes, rng);
         let has = |kind| u64::from(faults.contains(&kind));
+        let hectic = rng.chance(300);
         let wan = rng.chance(150);
         let weather = Weather {
             min_us: if wan { 5_000 } else { 50 },
@@ -135,8 +138,13 @@ impl Options {
         };
         Self {
             nodes,
-            fault_every_ms: rng.between(1_000, 4_000),
-            fault_ms: rng.between(500, 6_000),
+            fault_every_ms: if hectic {
+                rng.between(200, 1_000)
+            } else {
+                rng.between(1_000, 4_000)
+            },
+            fault_ms: if hectic { rng.between(50, 1_500) } else { rng.between(500, 6_000) },
+            quick: rng.chance(300),
             weather,
             sync_us: rng.between(50, 3_000),
             segment_bytes: 4_096 * rng.between(16, 128),

@@ -42,7 +42,7 @@ planted! {
     ReadWithoutBarrier = "read-without-barrier", Linearizability;
     /// A leader answers read requests with the index before.
     StaleReadIndex = "stale-read-index", Linearizability;
-    /// A restart forgets for whom it voted.
+    /// A restart knows of no term and no vote but what its entries tell: they went with the segment.
     ForgetVote = "forget-vote", ElectionSafety;
     /// A voter says yes to everybody.
     VoteTwice = "vote-twice", ElectionSafety;
@@ -60,6 +60,8 @@ planted! {
     IgnoreCompare = "ignore-compare", Linearizability;
     /// Progress is told up to the server's revision, whatever has been sent.
     ProgressEarly = "progress-early", Watch;
+    /// Compaction takes the tombstones of its own revision, too.
+    LoseTombstone = "lose-tombstone", Watch;
     /// A watcher that comes back goes on one revision too late.
     SkipOnResume = "skip-on-resume", Watch;
     /// Group time follows a clock that jumps.
@@ -67,7 +69,9 @@ planted! {
     /// The header of a response tells the revision before.
     OldRevision = "old-revision", MonotoneRevisions;
     /// A follower says that entries match which it has refused.
-    AcceptMismatch = "accept-mismatch", LeaderCompleteness;
+    AcceptMismatch = "accept-mismatch", Availability;
+    /// A candidate claims a newer log than it has.
+    BoastInElection = "boast-in-election", LeaderCompleteness;
     /// A follower keeps another value than the leader sent.
     ChangeEntry = "change-entry", LogMatching;
 }

@@ -12,7 +12,11 @@ impl World {
     /// What recovery found, made worse.
     pub(crate) fn spoil_recovered(&self, recovered: &mut Recovered) {
         match self.planted {
-            Some(Planted::ForgetVote) => recovered.hard_state.vote = None,
+            Some(Planted::ForgetVote) => {
+                let last = recovered.entries.last().map(|entry| entry.term);
+                recovered.hard_state.term = last.unwrap_or(recovered.start.term);
+                recovered.hard_state.vote = None;
+            }
             Some(Planted::CutGoodRecord) if recovered.entries.len() > 1 => {
                 recovered.entries.pop();
                 let last = recovered.entries.last().map(|entry| entry.index);
@@ -34,6 +38,13 @@ impl World {
             }
             (Some(Planted::StaleReadIndex), Body::ReadReply { result: Ok(index), .. }) => {
                 *index = index.prev();
+            }
+            (
+                Some(Planted::BoastInElection),
+                Body::Vote { last_index, last_term, .. } | Body::PreVote { last_index, last_term },
+            ) => {
+                *last_index = LogIndex(last_index.0 + 1_000);
+                *last_term = message.term;
             }
             (Some(Planted::VoteTwice), Body::VoteReply { granted }) => *granted = true,
             (Some(Planted::AcceptMismatch), body) => {

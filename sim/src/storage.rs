@@ -220,7 +220,7 @@ impl World {
             false => (Crash::Kill, FaultKind::DiskError),
         };
         self.tally.faults.hit(kind);
-        let down = 100_000 + self.rng_fault.below(2_000_000);
+        let down = self.down_us();
         self.restart(id, crash, down);
     }
 

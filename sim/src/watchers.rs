@@ -8,7 +8,7 @@ use quorate_kv::hub::{
     HistoryFound, HubInput, HubOutput, StreamId, WatchCreate, WatchId, WatchReply, WatchReplyKind,
 };
 use quorate_kv::limits::HubLimits;
-use quorate_kv::{KeyRange, KeyspaceId, ReadError, Refusal, Revision};
+use quorate_kv::{EventKind, History, KeyRange, KeyspaceId, ReadError, Refusal, Revision};
 
 use crate::check::{Property, WatchCheck, WatchWanted};
 use crate::faults::FaultKind;
@@ -19,6 +19,28 @@ use crate::world::{Event, World};
 
 /// The watcher's id on each of its streams.
 const WATCH_ID: WatchId = WatchId(1);
+
+/// Planted: what history would say if compaction took the tombstones of its own revision.
+fn lose_tombstones(history: &mut History, compacted: Revision) {
+    for batch in history.batches.iter_mut().filter(|batch| batch.revision <= compacted) {
+        let kept = batch.events.iter().filter(|event| event.kind == EventKind::Put);
+        batch.events = kept.cloned().collect();
+    }
+    history.batches.retain(|batch| !batch.events.is_empty());
+}
+
+/// A response in a few words.
+fn brief_response(reply: &WatchReply) -> String {
+    let header = reply.revision.0;
+    match &reply.kind {
+        WatchReplyKind::Events { events, fragment, .. } => {
+            let revisions: Vec<String> =
+                events.iter().map(|matched| matched.batch.revision.0.to_string()).collect();
+            format!("events {} (header {header}, fragment {fragment})", revisions.join(" "))
+        }
+        other => format!("{other:?} (header {header})"),
+    }
+}
 
 /// One watcher over all its connections.
 #[derive(Debug)]
@@ -131,7 +153,9 @@ impl World {
             fragment: watcher.fragment,
             progress_notify: true,
         };
-        let id = watcher.server;
+        let (id, start) = (watcher.server, watcher.start);
+        let now = self.now();
+        self.trace.line(now, || format!("watcher {number} connects to node {id} at {start}"));
         let stream = StreamId(stream);
         self.hub(id, HubInput::OpenStream { stream, keyspace: KeyspaceId::ETCD });
         self.hub(id, HubInput::Create { stream, request });
@@ -170,11 +194,17 @@ impl World {
         from: Revision,
         max_bytes: usize,
     ) -> HistoryFound {
+        let planted = self.planted;
         let up = self.server(id).up_mut().expect("its hub has just spoken");
         let snapshot = quorate_engine::Engine::snapshot(up.node.engine_mut());
         let view = up.node.kv().view(keyspace, snapshot);
         match view.history(range, from, max_bytes) {
-            Ok(history) => HistoryFound::Found(history),
+            Ok(mut history) => {
+                if planted == Some(Planted::LoseTombstone) {
+                    lose_tombstones(&mut history, view.compact_revision);
+                }
+                HistoryFound::Found(history)
+            }
             Err(ReadError::Refused(Refusal::Compacted)) => {
                 HistoryFound::Compacted(view.compact_revision)
             }
@@ -248,6 +278,7 @@ impl World {
         let watcher = &mut self.watchers[number];
         let header = reply.revision.0;
         self.trace.mark(now, &[number as u64, header as u64]);
+        self.trace.line(now, || format!("watcher {number} gets {}", brief_response(reply)));
         let Some(check) = &mut watcher.check else {
             if matches!(reply.kind, WatchReplyKind::Created) {
                 let next = if watcher.start == 0 { header + 1 } else { watcher.start };
@@ -320,6 +351,7 @@ impl World {
                 self.tally.faults.hit(FaultKind::WatchStall);
                 let watcher = &mut self.watchers[number];
                 watcher.stalled_until = now.after_ms(watcher.rng.between(200, 5_000));
+                self.trace.line(now, || format!("watcher {number} stalls"));
             }
             2 if stalls => {
                 self.tally.faults.hit(FaultKind::WatchStall);

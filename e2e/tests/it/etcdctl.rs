@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use quorate_e2e::limits::COMMAND;
 use quorate_e2e::process::Process;
 use quorate_e2e::server::{Server, clean_environment};
 use quorate_e2e::tools::{self, skip};
+
+/// `check perf` writes for a minute, whatever it is asked.
+const CHECK: Duration = Duration::from_secs(120);
 
 /// etcdctl, aimed at servers.
 #[derive(Clone, Debug)]
@@ -44,7 +48,8 @@ impl Ctl {
         if let Some(input) = input {
             process.type_in(input)?;
         }
-        let status = process.wait(COMMAND)?;
+        let limit = if arguments[0] == "check" { CHECK } else { COMMAND };
+        let status = process.wait(limit)?;
         Ok((status.code(), process.stdout(), process.stderr()))
     }
 
@@ -251,5 +256,15 @@ fn check_datascale() -> Result<()> {
     let said = ctl.ok(&["check", "datascale", "--load=s"])?;
     assert!(said.contains("PASS: Approximate system memory used"), "{said}");
     assert!(server.resident_bytes()? < 1 << 30, "{} bytes resident", server.resident_bytes()?);
+    Ok(())
+}
+
+/// 150 puts a second for a minute by fifty clients. What it says of the slowest request depends on what
+/// else this machine does; the throughput hardly.
+#[test]
+fn check_perf() -> Result<()> {
+    let Some((_server, ctl)) = start("etcdctl check perf")? else { return Ok(()) };
+    let (_, said, stderr) = ctl.run(&["check", "perf", "--load=s"], None)?;
+    assert!(said.contains("PASS: Throughput is"), "{said}{stderr}");
     Ok(())
 }

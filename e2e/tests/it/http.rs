@@ -66,7 +66,6 @@ async fn metrics_have_etcds_names() -> Result<()> {
         "etcd_server_quota_backend_bytes",
         "etcd_disk_wal_fsync_duration_seconds_count",
         "etcd_disk_wal_fsync_duration_seconds_sum",
-        "etcd_disk_backend_commit_duration_seconds_count",
         "etcd_mvcc_db_total_size_in_bytes",
         "etcd_mvcc_db_total_size_in_use_in_bytes",
         "process_resident_memory_bytes",

@@ -60,7 +60,7 @@ async fn a_leader_cut_off_from_both_others() -> Result<()> {
     assert!(alone.put("aside", "alone", None).await.is_err(), "a minority acknowledged a write");
     let new = cluster.leader(&others(old)).await.context("the majority elects")?;
     assert_ne!(new, old);
-    load.progress(30).await.context("the majority goes on")?;
+    load.progress(10).await.context("the majority goes on")?;
     assert!(alone.get("w/0", None).await.is_err(), "a minority answered a linearizable read");
     let local = GetOptions::new().with_serializable();
     alone.get("w/0", Some(local)).await.context("a serializable read is local")?;
@@ -78,12 +78,12 @@ async fn a_leader_that_is_heard_but_does_not_hear() -> Result<()> {
     for other in others(deaf) {
         lab.cut(other, deaf)?;
     }
-    load.progress(30).await.context("somebody who hears takes over")?;
+    load.progress(10).await.context("somebody who hears takes over")?;
     lab.heal()?;
     let leader = cluster.leader(&[0, 1, 2]).await?;
     let [mute, _] = others(leader);
     lab.cut(mute, leader)?;
-    load.progress(30).await.context("a mute follower stops nobody")?;
+    load.progress(10).await.context("a mute follower stops nobody")?;
     lab.heal()?;
     load.progress(30).await?;
     finish(&cluster, load).await
@@ -99,7 +99,7 @@ async fn one_packet_in_eight_is_lost() -> Result<()> {
         return finish(&cluster, load).await;
     }
     for _ in 0..3 {
-        load.progress(30).await.context("slower, but on")?;
+        load.progress(10).await.context("slower, but on")?;
     }
     lab.repair()?;
     load.progress(30).await?;
@@ -115,7 +115,7 @@ async fn a_leader_that_stands_still_and_comes_back() -> Result<()> {
         let old = cluster.leader(&[0, 1, 2]).await?;
         cluster.members[old].pause()?;
         cluster.leader(&others(old)).await.context("the others elect")?;
-        load.progress(30).await.context("the others go on")?;
+        load.progress(10).await.context("the others go on")?;
         // It wakes up believing that it leads; what its clients read then is checked at the end.
         cluster.members[old].resume()?;
         load.progress(30).await?;

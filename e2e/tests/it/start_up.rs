@@ -170,8 +170,6 @@ async fn a_locked_directory_stays_with_its_owner() -> Result<()> {
     client.put("k", "v", None).await?;
     let mut second = server.plan().clone();
     (second.client_port, second.peer_port) = (ports::free()?, ports::free()?);
-    second.cluster = Some(format!("default={}", server.plan().peer_url()));
-    second.extra.push("--initial-cluster-state=existing".into());
     let sentence = untouched(&second, RUNTIME)?;
     assert!(sentence.contains("in use"), "{sentence}");
     client.put("k", "still mine", None).await?;

@@ -14,12 +14,12 @@ use std::process::ExitCode;
 use crate::config::Persona;
 use crate::config::flags::FLAGS;
 use crate::exit::Fatal;
+use crate::terminal::say;
 
 /// Runs the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args: Option<Vec<String>> =
-        std::env::args_os().map(|arg| arg.into_string().ok()).collect();
+    let args: Option<Vec<String>> = std::env::args_os().map(|arg| arg.into_string().ok()).collect();
     let Some(args) = args else {
         return Fatal::Usage("arguments must be UTF-8".to_owned()).report();
     };
@@ -49,21 +49,27 @@ fn dispatch(args: &[String]) -> Result<(), Fatal> {
 fn version(persona: Persona) -> Result<(), Fatal> {
     // Launchers read etcd's version from this line.
     if persona == Persona::Etcd {
-        println!("etcd Version: {}", crate::VERSION_TOLD);
+        say(format_args!("etcd Version: {}", crate::VERSION_TOLD));
     }
-    println!("quorate {}", env!("CARGO_PKG_VERSION"));
+    say(format_args!("quorate {}", env!("CARGO_PKG_VERSION")));
     Ok(())
 }
 
 fn help() -> Result<(), Fatal> {
-    println!("quorate: a replicated key-value store behind the etcd API\n");
-    println!("  quorate serve [flags]                     run a server");
-    println!("  quorate status [--endpoints URLS] [--json]   show a cluster");
-    println!("  quorate inspect DIR [--json]              check a data directory offline\n");
-    println!("Flags of serve (also QUORATE_NAME=... in the environment, name = ... in a file):");
+    say(format_args!("quorate: a replicated key-value store behind the etcd API\n"));
+    say(format_args!("  quorate serve [flags]                     run a server"));
+    say(format_args!("  quorate status [--endpoints URLS] [--json]   show a cluster"));
+    say(format_args!(
+        "  quorate inspect DIR [--json]              check a data directory offline\n"
+    ));
+    say(format_args!(
+        "Flags of serve (also QUORATE_NAME=... in the environment, name = ... in a file):"
+    ));
     for flag in FLAGS {
-        println!("  --{:<32} {}", format!("{} {}", flag.name, flag.value), flag.help);
+        say(format_args!("  --{:<32} {}", format!("{} {}", flag.name, flag.value), flag.help));
     }
-    println!("\nExit codes: 0 stopped as asked, 1 runtime failure, 2 usage, 3 data refused.");
+    say(format_args!(
+        "\nExit codes: 0 stopped as asked, 1 runtime failure, 2 usage, 3 data refused."
+    ));
     Ok(())
 }

@@ -155,7 +155,8 @@ impl Config {
                 self.heartbeat.as_millis()
             )));
         }
-        let Some((_, own)) = self.initial_cluster.iter().find(|(name, _)| *name == self.name) else {
+        let Some((_, own)) = self.initial_cluster.iter().find(|(name, _)| *name == self.name)
+        else {
             return Err(Fatal::Usage(format!(
                 "initial-cluster has no member named '{}' (see --name)",
                 self.name
@@ -219,8 +220,7 @@ fn count(
     most: i64,
     unit: &str,
 ) -> Result<usize, Fatal> {
-    let number =
-        layers.get(name).map_or(Ok(default), |s| values::integer(s, least, most, unit))?;
+    let number = layers.get(name).map_or(Ok(default), |s| values::integer(s, least, most, unit))?;
     Ok(usize::try_from(number).expect("the bounds are positive"))
 }
 

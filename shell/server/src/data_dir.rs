@@ -6,12 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use quorate_consensus::{Entry, LogIndex, NodeId, Payload, Recovered, Seq, first_entries};
+use quorate_consensus::{Entry, LogIndex, Payload, Recovered, Seq, first_entries};
 use quorate_engine::EngineError;
 use quorate_kv::Kv;
 use quorate_node::{MemberInfo, infos, initial_membership};
 use quorate_storage::{DirectoryLock, DiskEngine, EngineOptions, FileDisk, LockError, engine_dir};
-use quorate_wal::{ClusterId, Identity, Record, RecoveryError, Writer};
+use quorate_wal::{Identity, Record, RecoveryError, Writer};
 
 use crate::GROUP;
 use crate::config::{ClusterState, Config};
@@ -117,9 +117,7 @@ impl DataDir {
     /// `Refused` for data of another node or cluster, of a newer format, or damaged; `Runtime` for a
     /// disk that fails.
     pub fn open(&self, config: &Config, boot: u64, newcomer: &Newcomer) -> Result<Opened, Fatal> {
-        let (writer, mut found) = self.open_log(boot, newcomer)?;
-        let mut writer = writer;
-        check_owner(config, &self.root, found.identity)?;
+        let (mut writer, mut found) = self.open_log(config, boot, newcomer)?;
         if found.recovered.entries.is_empty() && found.recovered.start.index == LogIndex(0) {
             self.found(&mut writer, &mut found, newcomer)?;
         }
@@ -131,21 +129,21 @@ impl DataDir {
         let kv = Kv::open(&engine).map_err(|halt| Fatal::Refused(halt.to_string()))?;
         let members = latest_members(&found.recovered, newcomer);
         let Found { identity, recovered, generation } = found;
-        Ok(Opened {
-            identity,
-            recovered,
-            generation,
-            kv,
-            engine,
-            engine_options,
-            writer,
-            members,
-        })
+        Ok(Opened { identity, recovered, generation, kv, engine, engine_options, writer, members })
     }
 
-    fn open_log(&self, boot: u64, newcomer: &Newcomer) -> Result<(Writer, Found), Fatal> {
+    fn open_log(
+        &self,
+        config: &Config,
+        boot: u64,
+        newcomer: &Newcomer,
+    ) -> Result<(Writer, Found), Fatal> {
+        // If the user describes the founding of a cluster, the data must be of that cluster and
+        // member; recovery looks before it writes.
+        let described = config.cluster_asked && config.cluster_state == ClusterState::New;
+        let expected = described.then(|| Newcomer::founder(config).identity);
         let config = quorate_wal::Config::default();
-        match quorate_wal::recover(&*self.disk, None, boot, config) {
+        match quorate_wal::recover(&*self.disk, expected, boot, config) {
             Ok(mut recovery) => {
                 if let Some(cut) = &recovery.cut {
                     tracing::warn!(?cut, "cut the torn end of the log; it was never acknowledged");
@@ -239,32 +237,6 @@ struct Found {
     identity: Identity,
     recovered: Recovered,
     generation: u64,
-}
-
-/// If the user describes the founding of a cluster, the data must be of that cluster and member.
-fn check_owner(config: &Config, root: &Path, found: Identity) -> Result<(), Fatal> {
-    if !config.cluster_asked || config.cluster_state == ClusterState::Existing {
-        return Ok(());
-    }
-    let Identity { cluster, node } = Newcomer::founder(config).identity;
-    let (ClusterId(found_cluster), NodeId(found_node)) = (found.cluster, found.node);
-    if found.cluster != cluster {
-        return Err(Fatal::Refused(format!(
-            "{} belongs to cluster {found_cluster:x}, but initial-cluster and its token describe \
-             cluster {:x}",
-            root.display(),
-            cluster.0
-        )));
-    }
-    if found.node != node {
-        return Err(Fatal::Refused(format!(
-            "{} belongs to member {found_node:x} of this cluster, but '{}' is member {:x}",
-            root.display(),
-            config.name,
-            node.0
-        )));
-    }
-    Ok(())
 }
 
 /// The newest membership in the log, or what the newcomer was told.

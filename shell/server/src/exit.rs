@@ -4,6 +4,7 @@
 //! configuration is wrong, 3 = the data is not what this process may touch. On 2 and 3 nothing in
 //! the data directory has been changed.
 
+use crate::terminal::complain;
 use std::process::ExitCode;
 
 /// Why the process ends.
@@ -34,7 +35,7 @@ impl Fatal {
     /// Says why on standard error, and returns the code.
     #[must_use]
     pub fn report(&self) -> ExitCode {
-        eprintln!("quorate: {self}");
+        complain(format_args!("quorate: {self}"));
         ExitCode::from(self.code())
     }
 }

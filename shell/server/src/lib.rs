@@ -36,6 +36,7 @@ pub mod peer;
 pub mod run;
 pub mod runtime;
 pub mod serve;
+pub mod terminal;
 pub mod watch;
 
 use quorate_consensus::GroupId;

@@ -20,6 +20,10 @@ pub const MAX_INBOX_BYTES: usize = 128 << 20;
 /// Messages of peers that wait for the node thread, in bytes; more are dropped, as a network may.
 pub const MAX_INBOX_MESSAGE_BYTES: usize = 128 << 20;
 
+/// Records of one batch that the node thread writes to the log itself: a put of one client is one.
+/// With more under way the WAL thread's hop no longer shows, and the two threads overlap (decision 0001).
+pub const MAX_INLINE_SYNC_RECORDS: usize = 4;
+
 /// Bytes of one batch that the node thread writes to the log itself when nothing else is going on.
 pub const MAX_INLINE_SYNC_BYTES: usize = 64 << 10;
 
@@ -32,8 +36,8 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 /// HTTP/2 streams of one connection that may be open at a time.
 pub const MAX_STREAMS_PER_CONNECTION: u32 = 16_384;
 
-/// HTTP/2 receive window of one stream, in bytes: the largest message fits.
-pub const STREAM_WINDOW_BYTES: u32 = 3 << 20;
+/// HTTP/2 receive window of one stream, in bytes: the largest message fits (decision 0001).
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
 /// HTTP/2 receive window of a connection, in bytes.
 pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;

@@ -131,7 +131,8 @@ impl Metrics {
             for (code, handled) in CODES.iter().zip(&calls.handled) {
                 let count = handled.load(Ordering::Relaxed);
                 if count > 0 {
-                    let name = format!("grpc_server_handled_total{{grpc_code=\"{code}\",{labels}}}");
+                    let name =
+                        format!("grpc_server_handled_total{{grpc_code=\"{code}\",{labels}}}");
                     page.line(&name, count);
                 }
             }
@@ -274,7 +275,8 @@ impl Process {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         // The second field is the name in brackets, which may hold anything.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+        let ticks: f64 =
+            fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
         let pages: u64 = fields.get(21)?.parse().ok()?;
         let open_files = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
         Some(Self { cpu_s: ticks / TICKS_PER_S, resident_bytes: pages * PAGE_BYTES, open_files })

@@ -125,10 +125,9 @@ impl Switchboard {
             .collect();
         state.links.retain(|id, link| wanted.get(id).is_some_and(|urls| *urls == link.urls()));
         for (id, urls) in wanted {
-            if !state.links.contains_key(&id) {
-                let link = Link::start(&self.runtime, self.local, id, urls, Arc::clone(&self.inbox));
-                state.links.insert(id, link);
-            }
+            state.links.entry(id).or_insert_with(|| {
+                Link::start(&self.runtime, self.local, id, urls, Arc::clone(&self.inbox))
+            });
         }
         state.members = members;
     }

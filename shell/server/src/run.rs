@@ -34,6 +34,7 @@ use crate::node_thread::{self, NodeThread};
 use crate::peer::{self, Local, Switchboard};
 use crate::runtime::Runtime;
 use crate::serve::{self, Faces};
+use crate::terminal::{complain, say};
 use crate::watch::WatchDesk;
 use bind::Bound;
 
@@ -44,6 +45,7 @@ use bind::Bound;
 pub fn run(config: &Config) -> Result<(), Fatal> {
     let first = runtime(0)?;
     let bound = first.block_on(bind::all(config))?;
+    let config = &bound.told(config);
     let dir = DataDir::take(&config.data_dir)?;
     let newcomer = first.block_on(newcomer(config, &dir))?;
     let boot = random();
@@ -112,7 +114,8 @@ impl Server {
         opened: Opened,
         boot: u64,
     ) -> Result<Self, Fatal> {
-        let failed = |error: &dyn std::fmt::Display| Fatal::Runtime(format!("cannot start: {error}"));
+        let failed =
+            |error: &dyn std::fmt::Display| Fatal::Runtime(format!("cannot start: {error}"));
         let Opened { identity, recovered, generation, kv, engine, engine_options, writer, members } =
             opened;
         let inbox = Arc::new(Inbox::default());
@@ -336,17 +339,12 @@ fn lane_thread(number: usize, first: &TokioRuntime) -> Result<LaneThread, Fatal>
 fn end_process(ended: Result<(), String>) {
     if let Err(why) = ended {
         tracing::error!(why, "stopping at once: going on could lose data");
-        eprintln!("quorate: stopped at once: {why}");
+        complain(format_args!("quorate: stopped at once: {why}"));
         std::process::exit(1);
     }
 }
 
-fn node_config(
-    config: &Config,
-    id: NodeId,
-    generation: u64,
-    boot: u64,
-) -> quorate_node::Config {
+fn node_config(config: &Config, id: NodeId, generation: u64, boot: u64) -> quorate_node::Config {
     quorate_node::Config {
         group: crate::GROUP,
         id,
@@ -368,11 +366,11 @@ fn node_config(
 /// What a new user sees, and the line that launchers of etcd wait for.
 fn announce(config: &Config, root: &Path) {
     let first = &config.listen_client[0];
-    println!("quorate {}: member '{}'", env!("CARGO_PKG_VERSION"), config.name);
-    println!("  data     {}", root.display());
+    say(format_args!("quorate {}: member '{}'", env!("CARGO_PKG_VERSION"), config.name));
+    say(format_args!("  data     {}", root.display()));
     for url in &config.listen_client {
-        println!("  clients  {url}");
+        say(format_args!("  clients  {url}"));
     }
-    println!("  try      etcdctl --endpoints={first} put greeting hello");
-    eprintln!("ready to serve client requests");
+    say(format_args!("  try      etcdctl --endpoints={first} put greeting hello"));
+    complain(format_args!("ready to serve client requests"));
 }

@@ -98,7 +98,8 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
+        .keep_alive_timeout(PING_TIMEOUT)
+        .auto_date_header(false);
     builder.http1().timer(TokioTimer::new()).max_buf_size(HTTP1_HEAD_BYTES);
     builder
 }

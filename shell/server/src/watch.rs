@@ -14,9 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use quorate_kv::hub::{HistoryFound, Hub, HubInput, HubOutput, StreamId, WatchCreate, WatchId};
 use quorate_kv::limits::HubLimits;
-use quorate_kv::{
-    EventBatch, KeyRange, KeyspaceId, ReadError, Refusal, Revision,
-};
+use quorate_kv::{EventBatch, KeyRange, KeyspaceId, ReadError, Refusal, Revision};
 use quorate_node::Failure;
 use tokio::sync::{Notify, mpsc};
 use tonic::Status;
@@ -70,9 +68,7 @@ impl WatchDesk {
     }
 
     /// Opens a stream; its responses come out of the receiver.
-    pub fn open(
-        self: &Arc<Self>,
-    ) -> (StreamId, mpsc::UnboundedReceiver<Result<Outgoing, Status>>) {
+    pub fn open(self: &Arc<Self>) -> (StreamId, mpsc::UnboundedReceiver<Result<Outgoing, Status>>) {
         // Unbounded, because the hub bounds it by bytes: see the module.
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut state = self.lock();
@@ -214,7 +210,8 @@ impl WatchDesk {
             }
         };
         let compact_revision = view.compact_revision;
-        let found = tokio::task::spawn_blocking(move || view.history(&range, from, max_bytes)).await;
+        let found =
+            tokio::task::spawn_blocking(move || view.history(&range, from, max_bytes)).await;
         let found = match found {
             Ok(Ok(history)) => HistoryFound::Found(history),
             Ok(Err(ReadError::Refused(Refusal::Compacted))) => {

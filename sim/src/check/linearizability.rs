@@ -25,7 +25,7 @@ const MAX_GUESSES: usize = 50_000;
 pub type Hints = BTreeMap<i64, Vec<Change>>;
 
 /// How the check went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Witness {
     /// Operations that have a place in the order.
     pub placed: usize,
@@ -33,6 +33,8 @@ pub struct Witness {
     pub holes: usize,
     /// Guesses made for them.
     pub guesses: usize,
+    /// The store as the order found makes it.
+    pub model: Model,
 }
 
 /// Finds an order, or says what has none.
@@ -44,7 +46,7 @@ pub fn check(history: &[Operation], hints: &Hints) -> Result<Witness, String> {
     let mut search = Search::new(history, &floors, hints)?;
     search.run()?;
     check_compactions(history)?;
-    Ok(search.witness)
+    Ok(Witness { model: search.model, ..search.witness })
 }
 
 /// The highest revision that was acknowledged before each operation began, checked against its own.

@@ -31,7 +31,7 @@ pub use log_matching::LogMatching;
 pub use logs::{Log, Logs};
 pub use monotone_revisions::MonotoneRevisions;
 pub use state_machine_safety::StateMachineSafety;
-pub use watch::{WatchCheck, WatchWanted};
+pub use watch::{WatchCheck, WatchWanted, check_truth};
 
 use crate::queue::Time;
 

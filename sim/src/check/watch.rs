@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 use quorate_kv::hub::Matched;
 use quorate_kv::{Event, EventBatch, EventKind, KeyRange};
 
+use crate::model::Model;
+
 /// What a watcher asked for.
 #[derive(Clone, Debug, Default)]
 pub struct WatchWanted {
@@ -188,6 +190,26 @@ impl WatchCheck {
     }
 }
 
+/// Checks the committed events themselves against the store that the clients saw: what watchers are
+/// compared with must not come from the code under test alone.
+///
+/// # Errors
+/// The first event that the model does not have.
+pub fn check_truth(truth: &Truth, model: &Model) -> Result<(), String> {
+    for event in truth.values().flat_map(|batch| batch.events.iter()) {
+        let (key, at) = (&event.kv.key, event.kv.mod_revision.0);
+        if at > model.revision() {
+            break; // nobody was told of it
+        }
+        let (now, before) = (model.live_at(key, at), model.live_at(key, at - 1));
+        let is_put = event.kind == EventKind::Put;
+        if now.as_ref() != is_put.then_some(&event.kv) || before != event.prev_kv {
+            return Err(format!("committed {event:?}, clients saw {before:?} become {now:?}"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use quorate_kv::hub::Which;
@@ -256,6 +278,32 @@ mod tests {
         assert!(check().cancelled(3, 2).is_err(), "nobody compacted to 3");
         assert!(check().cancelled(2, 2).is_err(), "2 is still readable");
         assert!(check().cancelled(3, 3).is_ok());
+    }
+
+    #[test]
+    fn events_that_the_clients_did_not_see_are_caught() {
+        let put = |value: &'static str| {
+            let put = quorate_kv::PutRequest {
+                key: "a".into(),
+                value: value.into(),
+                ..Default::default()
+            };
+            quorate_kv::Command::Put(put)
+        };
+        let mut model = Model::default();
+        model.apply(&put("1"));
+        model.apply(&put("2"));
+        let (before, now) = (model.live_at(&"a".into(), 2), model.live_at(&"a".into(), 3));
+        let kv = now.expect("just put");
+        let event = |prev_kv| Event { kind: EventKind::Put, kv: kv.clone(), prev_kv };
+        let truth = |event: Event| -> Truth {
+            let (keyspace, revision) = (KeyspaceId::ETCD, Revision(3));
+            [(3, EventBatch { keyspace, revision, events: [event].into() })].into()
+        };
+        assert!(check_truth(&truth(event(before)), &model).is_ok());
+        assert!(check_truth(&truth(event(None)), &model).is_err(), "prevKV");
+        let delete = Event { kind: EventKind::Delete, ..event(None) };
+        assert!(check_truth(&truth(delete), &model).is_err(), "kind");
     }
 
     #[test]

@@ -55,6 +55,26 @@ proptest! {
         prop_assert_eq!(found, if expected { Err(Refusal::DuplicateKey) } else { Ok(()) });
     }
 
+    /// Many deletes, which merge into intervals, and then one put.
+    #[test]
+    fn remembers_every_deleted_key(
+        deletes in proptest::collection::vec((generate::key(), generate::key()), 2..7),
+        key in generate::key(),
+    ) {
+        let delete = |(key, end): (bytes::Bytes, bytes::Bytes)| {
+            // An end that is not above the key stands for the single key here.
+            let range_end = if end > key { end } else { bytes::Bytes::new() };
+            let range = KeyRange { key, range_end };
+            Op::Delete(DeleteRequest { range, prev_kv: false })
+        };
+        let mut success: Vec<Op> = deletes.into_iter().map(delete).collect();
+        success.push(Op::Put(PutRequest { key, ..PutRequest::default() }));
+        let txn = TxnRequest { success, ..TxnRequest::default() };
+        let expected = paths(&txn).iter().any(|path| has_duplicate(path));
+        let found = check_txn(&txn, &TxnLimits::default());
+        prop_assert_eq!(found, if expected { Err(Refusal::DuplicateKey) } else { Ok(()) });
+    }
+
     #[test]
     fn tells_reads_from_writes(txn in generate::txn()) {
         let text = format!("{txn:?}");

@@ -174,9 +174,9 @@ fn until_stopped(
     // Whichever ends first ends the call: an error is always the last item of a response.
     let responses = responses.map(Some).chain(futures_util::stream::once(async { None }));
     let stopped = futures_util::stream::once(stopped).map(Some);
-    futures_util::stream::select(responses, stopped).take_while(|item| {
-        std::future::ready(item.is_some())
-    }).filter_map(std::future::ready)
+    futures_util::stream::select(responses, stopped)
+        .take_while(|item| std::future::ready(item.is_some()))
+        .filter_map(std::future::ready)
 }
 
 fn is_known_service(path: &str) -> bool {

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::config::Config;
 use crate::exit::Fatal;
+use crate::terminal::{complain, say};
 
 /// Client port of each node; its peer port is one above.
 const PORTS: [u16; 3] = [2379, 22379, 32379];
@@ -55,7 +56,7 @@ fn supervise(nodes: &mut [Node], stopping: &AtomicBool) -> Result<(), Fatal> {
         for node in nodes.iter_mut().filter(|node| !node.ended) {
             if let Ok(Some(status)) = node.process.try_wait() {
                 node.ended = true;
-                eprintln!("quorate: node{} ended: {status}", node.number + 1);
+                complain(format_args!("quorate: node{} ended: {status}", node.number + 1));
             }
         }
         if nodes.iter().all(|node| node.ended) {
@@ -132,13 +133,18 @@ fn on_signal() -> Result<Arc<AtomicBool>, Fatal> {
 }
 
 fn tell(config: &Config) {
-    println!("three nodes on loopback, data in {}", config.data_dir.display());
+    say(format_args!("three nodes on loopback, data in {}", config.data_dir.display()));
     for number in 0..PORTS.len() {
-        println!("  {}  clients {}  peers {}", name_of(number), client_of(number), peer_of(number));
+        say(format_args!(
+            "  {}  clients {}  peers {}",
+            name_of(number),
+            client_of(number),
+            peer_of(number)
+        ));
     }
     let endpoints: Vec<String> = (0..PORTS.len()).map(client_of).collect();
-    println!("  try    etcdctl --endpoints={} put greeting hello", endpoints.join(","));
-    println!("  Ctrl-C stops all");
+    say(format_args!("  try    etcdctl --endpoints={} put greeting hello", endpoints.join(",")));
+    say(format_args!("  Ctrl-C stops all"));
 }
 
 fn name_of(number: usize) -> String {

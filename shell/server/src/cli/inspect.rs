@@ -12,12 +12,22 @@ use serde_json::{Value, json};
 use crate::config::flags;
 use crate::data_dir::WAL_DIR;
 use crate::exit::Fatal;
+use crate::terminal::say;
 
 /// What was found out about the engine of a group.
 struct EngineReport {
     group: GroupId,
     generation: u64,
-    state: Result<EngineState, String>,
+    state: Result<EngineState, Unchecked>,
+}
+
+/// Why nothing is known about an engine's state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Unchecked {
+    #[error("in use by a server, not checked: stop it first")]
+    InUse,
+    #[error("{0}")]
+    Broken(String),
 }
 
 struct EngineState {
@@ -44,7 +54,7 @@ pub(super) fn inspect(args: &[String]) -> Result<(), Fatal> {
     let report = inspect_log(root)?;
     let engines = inspect_engines(root, &report);
     if as_json {
-        println!("{}", to_json(&report, &engines));
+        say(format_args!("{}", to_json(&report, &engines)));
     } else {
         print(root, &report, &engines);
     }
@@ -62,17 +72,14 @@ fn inspect_log(root: &Path) -> Result<Inspection, Fatal> {
 
 /// Opening an engine checks its manifest; its blocks carry checksums of their own, read by read.
 fn inspect_engines(root: &Path, report: &Inspection) -> Vec<EngineReport> {
-    let lock = match DirectoryLock::acquire(root) {
-        Ok(lock) => Ok(lock),
-        Err(LockError::Held(_)) => Err("in use by a server, not checked".to_owned()),
-        Err(error) => Err(error.to_string()),
-    };
+    let lock = DirectoryLock::acquire(root);
     let check = |(group, found): (&GroupId, &GroupReport)| EngineReport {
         group: *group,
         generation: found.generation.0,
         state: match &lock {
-            Err(why) => Err(why.clone()),
-            Ok(_) => open_engine(root, *group, found),
+            Ok(_) => open_engine(root, *group, found).map_err(Unchecked::Broken),
+            Err(LockError::Held(_)) => Err(Unchecked::InUse),
+            Err(error) => Err(Unchecked::Broken(error.to_string())),
         },
     };
     report.groups.iter().map(check).collect()
@@ -85,7 +92,9 @@ fn open_engine(root: &Path, group: GroupId, found: &GroupReport) -> Result<Engin
     let kv = Kv::open(&engine).map_err(|halt| halt.to_string())?;
     let (applied, start, last) = (kv.applied(), found.start.0, found.last.0);
     if applied < start || applied > last {
-        return Err(format!("stands at entry {applied}, but the log has entries {start} to {last}"));
+        return Err(format!(
+            "stands at entry {applied}, but the log has entries {start} to {last}"
+        ));
     }
     let figures = engine.figures();
     Ok(EngineState { applied, disk_bytes: figures.disk_bytes, files: figures.table_files })
@@ -95,51 +104,58 @@ fn verdict(report: &Inspection, engines: &[EngineReport]) -> Result<(), Fatal> {
     if let Some(problem) = &report.problem {
         return Err(Fatal::Refused(problem.to_string()));
     }
-    let broken = engines.iter().find_map(|engine| engine.state.as_ref().err());
-    broken.map_or(Ok(()), |why| Err(Fatal::Refused(format!("the engine: {why}"))))
+    match engines.iter().find_map(|engine| engine.state.as_ref().err()) {
+        None => Ok(()),
+        Some(Unchecked::InUse) => {
+            Err(Fatal::Runtime(format!("the engine is {}", Unchecked::InUse)))
+        }
+        Some(why) => Err(Fatal::Refused(format!("the engine: {why}"))),
+    }
 }
 
 fn print(root: &Path, report: &Inspection, engines: &[EngineReport]) {
-    println!("{}", root.display());
+    say(format_args!("{}", root.display()));
     if let Some(identity) = report.identity {
-        println!("  cluster {:x}, member {:x}", identity.cluster.0, identity.node.0);
+        say(format_args!("  cluster {:x}, member {:x}", identity.cluster.0, identity.node.0));
     }
     let bytes: u64 = report.segments.iter().map(|segment| segment.len).sum();
-    println!("  log: {} segments, {} KiB", report.segments.len(), bytes / 1024);
+    say(format_args!("  log: {} segments, {} KiB", report.segments.len(), bytes / 1024));
     for SegmentReport { segment, sync_groups, records, end, .. } in &report.segments {
         match sync_groups {
-            None => println!("    {segment}: empty"),
-            Some((first, last)) => println!(
+            None => say(format_args!("    {segment}: empty")),
+            Some((first, last)) => say(format_args!(
                 "    {segment}: sync groups {first} to {last}, {records} records, used {} KiB",
                 end / 1024
-            ),
+            )),
         }
     }
     for (group, found) in &report.groups {
         let hard = found.hard_state;
-        println!(
+        say(format_args!(
             "  group {group}: term {}, committed to {}, entries after {} to {}",
             hard.term, hard.commit, found.start, found.last
-        );
+        ));
     }
     if let Some(cut) = &report.cut {
-        println!(
+        say(format_args!(
             "  torn end of {}: {} records from byte {} on will be cut (never acknowledged)",
             cut.segment, cut.lost, cut.offset
-        );
+        ));
     }
     for EngineReport { group, generation, state } in engines {
         match state {
-            Ok(EngineState { applied, disk_bytes, files }) => println!(
+            Ok(EngineState { applied, disk_bytes, files }) => say(format_args!(
                 "  engine of group {group}, generation {generation}: checkpoint at entry {applied}, \
                  {files} files, {} KiB",
                 disk_bytes / 1024
-            ),
-            Err(why) => println!("  engine of group {group}, generation {generation}: {why}"),
+            )),
+            Err(why) => {
+                say(format_args!("  engine of group {group}, generation {generation}: {why}"))
+            }
         }
     }
     if report.problem.is_none() && engines.iter().all(|engine| engine.state.is_ok()) {
-        println!("  a start would accept it");
+        say(format_args!("  a start would accept it"));
     }
 }
 
@@ -182,7 +198,7 @@ fn to_json(report: &Inspection, engines: &[EngineReport]) -> Value {
                 "bytes": state.disk_bytes,
                 "files": state.files,
             }),
-            Err(why) => json!({ "group": engine.group.0, "problem": why }),
+            Err(why) => json!({ "group": engine.group.0, "problem": why.to_string() }),
         })
         .collect();
     json!({

@@ -10,6 +10,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::config::flags;
 use crate::exit::Fatal;
+use crate::terminal::say;
 
 /// How long one endpoint may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,7 +39,11 @@ pub(super) fn status(args: &[String]) -> Result<(), Fatal> {
         .build()
         .map_err(|error| Fatal::Runtime(error.to_string()))?
         .block_on(ask_all(&endpoints));
-    if as_json { print_json(&answers) } else { print_lines(&answers) }
+    if as_json {
+        print_json(&answers)
+    } else {
+        print_lines(&answers)
+    }
     if answers.iter().all(|answer| answer.result.is_ok()) {
         return Ok(());
     }
@@ -106,18 +111,18 @@ fn role(status: &pb::StatusResponse) -> &'static str {
 fn print_lines(answers: &[Answer]) {
     for Answer { endpoint, result } in answers {
         match result {
-            Err(error) => println!("{endpoint}: no answer: {error}"),
+            Err(error) => say(format_args!("{endpoint}: no answer: {error}")),
             Ok((name, status)) => {
                 let revision = status.header.as_ref().map_or(0, |header| header.revision);
-                println!(
+                say(format_args!(
                     "{endpoint}: {name}, {}, term {}, revision {revision}, applied entry {}, store {} KiB",
                     role(status),
                     status.raft_term,
                     status.raft_applied_index,
                     status.db_size / 1024,
-                );
+                ));
                 for error in &status.errors {
-                    println!("  {error}");
+                    say(format_args!("  {error}"));
                 }
             }
         }
@@ -126,14 +131,14 @@ fn print_lines(answers: &[Answer]) {
 
 fn print_json(answers: &[Answer]) {
     let members: Vec<Value> = answers.iter().map(to_json).collect();
-    println!("{}", json!({ "members": members }));
+    say(format_args!("{}", json!({ "members": members })));
 }
 
 fn to_json(answer: &Answer) -> Value {
     match &answer.result {
         Err(error) => json!({ "endpoint": answer.endpoint, "error": error }),
         Ok((name, status)) => {
-            let header = status.header.clone().unwrap_or_default();
+            let header = status.header.unwrap_or_default();
             json!({
                 "endpoint": answer.endpoint,
                 "name": name,

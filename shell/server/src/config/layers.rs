@@ -106,14 +106,15 @@ impl Layers {
     /// # Errors
     /// `Usage` for a text that is not TOML, unknown keys or values that are no scalars.
     pub fn add_file(&mut self, path: &str, text: &str) -> Result<(), Fatal> {
-        let table: toml::Table = text
-            .parse()
-            .map_err(|error| Fatal::Usage(format!("{path}: {}", one_line(&error))))?;
+        let table: toml::Table =
+            text.parse().map_err(|error| Fatal::Usage(format!("{path}: {}", one_line(&error))))?;
         let mut layer = BTreeMap::new();
         for (key, value) in table {
             let name = key.replace('_', "-");
             let Some(value) = scalar(&value) else {
-                return Err(Fatal::Usage(format!("{path}: {key} must be a single value or a list")));
+                return Err(Fatal::Usage(format!(
+                    "{path}: {key} must be a single value or a list"
+                )));
             };
             match lookup(&name) {
                 Known::Ours("config" | "nodes") | Known::Unknown => {

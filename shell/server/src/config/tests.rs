@@ -171,7 +171,10 @@ fn durations_are_gos() {
 
 #[test]
 fn addresses_are_plain_http_with_a_port() {
-    assert_eq!(Url::parse("http://[::1]:80/").map(|url| url.to_string()), Ok("http://[::1]:80".into()));
+    assert_eq!(
+        Url::parse("http://[::1]:80/").map(|url| url.to_string()),
+        Ok("http://[::1]:80".into())
+    );
     assert_eq!(Url::parse("https://h:1"), Err(UrlError::Tls));
     for bad in ["h:1", "http://h", "http://:1", "http://h:x", "http://h:1/path", "http://::1:80"] {
         assert_eq!(Url::parse(bad), Err(UrlError::Malformed), "{bad}");

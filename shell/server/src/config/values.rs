@@ -80,8 +80,7 @@ pub(crate) fn urls(setting: &Setting) -> Result<Vec<Url>, Fatal> {
 }
 
 fn url_of(text: &str, setting: &Setting) -> Result<Url, Fatal> {
-    Url::parse(text)
-        .map_err(|error| Fatal::Usage(format!("{}: '{text}' {error}", setting.source)))
+    Url::parse(text).map_err(|error| Fatal::Usage(format!("{}: '{text}' {error}", setting.source)))
 }
 
 /// etcd's `name=url,name=url`; a name that repeats has several addresses.
@@ -106,7 +105,9 @@ pub(crate) fn integer(setting: &Setting, least: i64, most: i64, unit: &str) -> R
     let number: Option<i64> = setting.value.trim().parse().ok();
     number.filter(|number| (least..=most).contains(number)).ok_or_else(|| {
         let Setting { value, source } = setting;
-        Fatal::Usage(format!("{source}: '{value}' is not a number of {unit} from {least} to {most}"))
+        Fatal::Usage(format!(
+            "{source}: '{value}' is not a number of {unit} from {least} to {most}"
+        ))
     })
 }
 
@@ -121,9 +122,8 @@ pub fn duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
-        let unit_end = rest[digits..]
-            .find(|c: char| c.is_ascii_digit())
-            .map_or(rest.len(), |at| digits + at);
+        let unit_end =
+            rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
         let scale = match &rest[digits..unit_end] {
             "h" => 3600.0,
             "m" => 60.0,

@@ -1,14 +1,16 @@
 //! Carrying the node's outputs out.
 
+use std::time::Duration;
+
 use quorate_consensus::{NodeId, Role, Term};
 use quorate_node::{Input, Output};
 use quorate_wal::{Generation, Record};
 
-use super::{Driver, on_wal_event};
 use super::log_reader::Order;
+use super::{Driver, on_wal_event};
 use crate::Snapshot;
 use crate::handle;
-use crate::limits::{MAX_INLINE_SYNC, MAX_INLINE_SYNC_BYTES};
+use crate::limits::{MAX_INLINE_SYNC, MAX_INLINE_SYNC_BYTES, MAX_INLINE_SYNC_RECORDS};
 use crate::mailbox::Delivery;
 
 impl Driver {
@@ -98,8 +100,9 @@ impl Driver {
     }
 
     fn may_write_inline(&self, records: &[Record]) -> bool {
-        let bytes: usize = records.iter().map(Record::size).sum();
-        let quick = self.parts.wal.syncs().recent_us() <= MAX_INLINE_SYNC.as_micros() as u64;
-        bytes <= MAX_INLINE_SYNC_BYTES && quick && self.parts.inbox.is_empty()
+        let short = records.len() <= MAX_INLINE_SYNC_RECORDS
+            && records.iter().map(Record::size).sum::<usize>() <= MAX_INLINE_SYNC_BYTES;
+        let recent = Duration::from_micros(self.parts.wal.syncs().recent_us());
+        short && recent <= MAX_INLINE_SYNC && self.parts.inbox.is_empty()
     }
 }

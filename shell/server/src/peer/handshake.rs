@@ -60,7 +60,9 @@ pub(super) enum Verdict {
     OtherNode = 2,
     #[error("it does not know us as a member")]
     NotAMember = 3,
-    #[error("our data directory is not the one it knows: remove this member and add it as a new one")]
+    #[error(
+        "our data directory is not the one it knows: remove this member and add it as a new one"
+    )]
     OtherDirectory = 4,
     #[error("it is busy")]
     Busy = 5,

@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::Local;
 use super::frame;
 use super::handshake::{Hello, Kind, connect};
-use super::Local;
 use crate::config::values::Url;
 use crate::inbox::Inbox;
 use crate::limits::{PEER_BACKOFF, PEER_QUEUE_BYTES, PEER_QUEUE_FRAMES, PEER_WRITE_TIMEOUT};
@@ -96,8 +96,12 @@ fn size(message: &Message) -> usize {
     const FIXED: usize = 64;
     FIXED
         + match &message.body {
-            Body::Append { entries, .. } => entries.iter().map(quorate_consensus::Entry::size).sum(),
-            Body::Forward { proposals } => proposals.iter().map(|(_, data)| FIXED + data.len()).sum(),
+            Body::Append { entries, .. } => {
+                entries.iter().map(quorate_consensus::Entry::size).sum()
+            }
+            Body::Forward { proposals } => {
+                proposals.iter().map(|(_, data)| FIXED + data.len()).sum()
+            }
             _ => 0,
         }
 }
@@ -179,4 +183,3 @@ fn shrink(buffer: &mut Vec<u8>) {
         *buffer = Vec::new();
     }
 }
-

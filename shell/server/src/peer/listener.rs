@@ -9,10 +9,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::Switchboard;
 use super::frame::{self, Frames};
 use super::handshake::{self, Hello, Kind, Verdict, bad};
 use super::snapshot::Receiver;
-use super::Switchboard;
 use crate::limits::MAX_PEER_CONNECTIONS;
 
 /// Accepts connections until the runtime ends.

@@ -168,7 +168,7 @@ impl Receiver {
         });
         let received = forward(&mut frames, chunks).await;
         let ingested = ingest.await.map_err(io::Error::other)?;
-        if let Err(error) = received.and(ingested.map_err(io::Error::other)) {
+        if let Err(error) = received.and_then(|()| ingested.map_err(io::Error::other)) {
             remove_generation(&self.root, group, generation).map_err(io::Error::other)?;
             return Err(error);
         }

@@ -14,6 +14,22 @@ pub(super) struct Bound {
     pub(super) peers: Vec<TcpListener>,
 }
 
+impl Bound {
+    /// The configuration with the ports that the system has chosen where port 0 was asked for.
+    pub(super) fn told(&self, config: &Config) -> Config {
+        let mut told = config.clone();
+        for (at, listener) in self.clients.iter().enumerate() {
+            let Ok(address) = listener.local_addr() else { continue };
+            for urls in [&mut told.listen_client, &mut told.advertise_client] {
+                if let Some(url) = urls.get_mut(at).filter(|url| url.port == 0) {
+                    url.port = address.port();
+                }
+            }
+        }
+        told
+    }
+}
+
 /// Binds everything that the configuration names. The peer address is bound only if there are peers,
 /// or if the user asked for it.
 ///

@@ -112,10 +112,11 @@ fn txn_at(request: pb::TxnRequest, depth: usize) -> Result<TxnRequest, Status> {
     }
     let ops = |ops: Vec<pb::RequestOp>| ops.into_iter().map(|op| self::op(op, depth)).collect();
     Ok(TxnRequest {
-        compare: request.compare.into_iter().filter_map(|c| compare(c).transpose()).collect::<Result<
-            _,
-            _,
-        >>()?,
+        compare: request
+            .compare
+            .into_iter()
+            .filter_map(|c| compare(c).transpose())
+            .collect::<Result<_, _>>()?,
         success: Result::<Vec<_>, Status>::from_iter::<Vec<_>>(ops(request.success))?,
         failure: Result::<Vec<_>, Status>::from_iter::<Vec<_>>(ops(request.failure))?,
     })
@@ -191,7 +192,10 @@ pub fn event(event: &Event, with_prev: bool) -> mvccpb::Event {
 
 /// Result of a range.
 #[must_use]
-pub fn range_response(result: RangeResult, header: Option<pb::ResponseHeader>) -> pb::RangeResponse {
+pub fn range_response(
+    result: RangeResult,
+    header: Option<pb::ResponseHeader>,
+) -> pb::RangeResponse {
     pb::RangeResponse {
         header,
         kvs: result.kvs.into_iter().map(key_value).collect(),

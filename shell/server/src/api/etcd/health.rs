@@ -18,7 +18,11 @@ pub(super) async fn check(
     request: HealthCheckRequest,
 ) -> Result<HealthCheckResponse, Status> {
     // etcd registers only the server as a whole.
-    if request.service.is_empty() { Ok(serving()) } else { Err(Status::not_found("unknown service")) }
+    if request.service.is_empty() {
+        Ok(serving())
+    } else {
+        Err(Status::not_found("unknown service"))
+    }
 }
 
 /// The present status at once; it does not change while the process lives.

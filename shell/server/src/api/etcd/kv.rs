@@ -13,7 +13,10 @@ use super::{Api, convert, errors};
 const KEYSPACE: KeyspaceId = KeyspaceId::ETCD;
 
 /// Reads a range of keys.
-pub(super) async fn range(api: Api, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
+pub(super) async fn range(
+    api: Api,
+    request: pb::RangeRequest,
+) -> Result<pb::RangeResponse, Status> {
     let serializable = request.serializable;
     let request = convert::range(request);
     check::check_range(&request).map_err(errors::refusal)?;

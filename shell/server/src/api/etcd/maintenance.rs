@@ -49,7 +49,10 @@ fn alarm_text(alarm: &Alarm) -> String {
 }
 
 /// Shows, raises or clears alarms.
-pub(super) async fn alarm(api: Api, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Status> {
+pub(super) async fn alarm(
+    api: Api,
+    request: pb::AlarmRequest,
+) -> Result<pb::AlarmResponse, Status> {
     let kind = match request.alarm {
         1 => Some(AlarmKind::NoSpace),
         2 => Some(AlarmKind::Corrupt),

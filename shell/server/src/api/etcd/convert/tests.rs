@@ -21,8 +21,10 @@ fn unknown_sorts_are_no_sort() {
 
 #[test]
 fn an_operation_without_content_is_refused() {
-    let request =
-        pb::TxnRequest { success: vec![put_op("a"), pb::RequestOp::default()], ..Default::default() };
+    let request = pb::TxnRequest {
+        success: vec![put_op("a"), pb::RequestOp::default()],
+        ..Default::default()
+    };
     let status = txn(request).expect_err("refused");
     assert_eq!(status.code(), Code::InvalidArgument);
     assert_eq!(status.message(), "etcdserver: key not found");
@@ -67,11 +69,8 @@ fn the_target_of_a_condition_decides() {
 fn headers_of_transactions_are_as_etcd_has_them() {
     let put = OpResult::Put(PutResult { revision: Revision(9), prev_kv: None });
     let inner = TxnResult { revision: Revision(9), succeeded: true, responses: vec![put] };
-    let outer = TxnResult {
-        revision: Revision(9),
-        succeeded: true,
-        responses: vec![OpResult::Txn(inner)],
-    };
+    let outer =
+        TxnResult { revision: Revision(9), succeeded: true, responses: vec![OpResult::Txn(inner)] };
     let response = txn_response(outer, None);
     let Some(pb::response_op::Response::ResponseTxn(nested)) = &response.responses[0].response
     else {
@@ -88,8 +87,7 @@ fn headers_of_transactions_are_as_etcd_has_them() {
 #[test]
 fn the_pair_before_goes_only_to_who_asked() {
     let kv = KeyValue { key: Bytes::from_static(b"k"), ..KeyValue::default() };
-    let change =
-        Event { kind: EventKind::Delete, kv: kv.clone(), prev_kv: Some(kv) };
+    let change = Event { kind: EventKind::Delete, kv: kv.clone(), prev_kv: Some(kv) };
     assert!(event(&change, true).prev_kv.is_some());
     let without = event(&change, false);
     assert_eq!((without.r#type, without.prev_kv), (1, None));
