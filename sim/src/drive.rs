@@ -223,6 +223,7 @@ impl World {
                 self.trace.mark(now, &[id.0, term.0, role as u64]);
                 if role == Role::Leader {
                     self.checks.leads(now, id, term);
+                    self.crash_after_election(id);
                 }
             }
         }
@@ -260,13 +261,21 @@ impl World {
     /// after a vote.
     fn crash_after_promise(&mut self, from: NodeId, message: &Message) {
         let permille = match message.body {
-            Body::VoteReply { granted: true } => 100,
+            Body::VoteReply { granted: true } => 200,
             Body::Accepted { .. } => 1,
             _ => return,
         };
         if self.faults_may_happen(FaultKind::CrashAfterPromise) && self.rng_fault.chance(permille) {
             let us = self.rng_fault.between(10, 2_000);
             self.queue.after_us(us, Event::Undo(Undo::PowerLoss(from)));
+        }
+    }
+
+    /// Votes are durable then, and nothing of the new term is yet.
+    fn crash_after_election(&mut self, id: NodeId) {
+        if self.faults_may_happen(FaultKind::PowerLossAll) && self.rng_fault.chance(80) {
+            let us = self.rng_fault.between(1, 2_000);
+            self.queue.after_us(us, Event::Undo(Undo::PowerLossAll(id)));
         }
     }
 

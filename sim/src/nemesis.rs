@@ -26,6 +26,8 @@ pub(crate) enum Undo {
     Stop(NodeId),
     /// Power fails after a promise.
     PowerLoss(NodeId),
+    /// Power fails everywhere, right after an election.
+    PowerLossAll(NodeId),
     /// One more step of a clock that jumps in steps (planted).
     JumpOn(NodeId, u32),
 }
@@ -193,8 +195,14 @@ impl World {
         if self.is_planted(Planted::LeaseByJumpingClock) {
             return self.undo(Undo::JumpOn(id, (ms / 400) as u32));
         }
-        self.server(id).clock.jump(now, ms * 1_000);
-        self.input(id, Input::Tick);
+        // All at once is what makes elections collide.
+        let all: Vec<NodeId> = self.servers.keys().copied().collect();
+        let jumping = if self.rng_fault.chance(500) { all } else { vec![id] };
+        for id in jumping {
+            self.checks.leases.clock_jumped(now);
+            self.server(id).clock.jump(now, ms * 1_000);
+            self.input(id, Input::Tick);
+        }
     }
 
     fn foreign(&mut self, id: NodeId, request: Request) {
@@ -306,7 +314,10 @@ impl World {
                 let us = self.down_us();
                 self.restart(id, Crash::PowerLoss, us);
             }
-            Undo::PowerLoss(_) => {}
+            Undo::PowerLossAll(id) if self.healed.is_none() => {
+                self.break_one(FaultKind::PowerLossAll, id);
+            }
+            Undo::PowerLoss(_) | Undo::PowerLossAll(_) => {}
             Undo::JumpOn(id, left) => {
                 self.server(id).clock.jump(now, 400_000);
                 self.input(id, Input::Tick);

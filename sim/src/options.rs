@@ -128,10 +128,14 @@ impl Options {
         let faults = draw_faults(nodes, rng);
         let has = |kind| u64::from(faults.contains(&kind));
         let hectic = rng.chance(300);
-        let wan = rng.chance(150);
+        let (min_us, max_us) = match rng.below(100) {
+            0..80 => (50, rng.between(200, 5_000)),
+            80..92 => (5_000, 40_000),
+            _ => (20_000, 250_000), // as long as heartbeats are apart: elections collide
+        };
         let weather = Weather {
-            min_us: if wan { 5_000 } else { 50 },
-            max_us: if wan { 40_000 } else { rng.between(200, 5_000) },
+            min_us,
+            max_us,
             loss: has(FaultKind::Loss) * rng.between(1, 80),
             double: has(FaultKind::Double) * rng.between(1, 80),
             reorder: has(FaultKind::Reorder) * rng.between(1, 100),

@@ -21,6 +21,15 @@ pub const MAX_LEASE_TTL_S: i64 = 9_000_000_000;
 /// Records that one call of `View::history` looks at before it returns with what it has.
 pub const HISTORY_SCAN_RECORDS: usize = 16 * 1024;
 
+/// Bytes of lately written heads kept in memory, per keyspace.
+pub const HEAD_CACHE_BYTES: usize = 48 << 20;
+
+/// Slots of that cache.
+pub const HEAD_CACHE_SLOTS: usize = 1 << 17;
+
+/// Largest head that is cached, its key included, in bytes.
+pub const MAX_CACHED_HEAD: usize = 4 << 10;
+
 /// What a node checks of a transaction before it proposes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxnLimits {

@@ -31,10 +31,12 @@ use crate::view::View;
 mod alarm;
 mod compact;
 mod grant;
+mod heads;
 mod invariants;
 mod txn;
 mod write;
 
+use heads::HeadCache;
 pub(crate) use txn::{Path, branch, next};
 use write::Write;
 
@@ -77,6 +79,7 @@ struct Keyspace {
     compact_revision: Revision,
     cursor: Position,
     leases: LeaseTable,
+    heads: HeadCache,
 }
 
 /// `compact_revision` of a keyspace that was never compacted: below it, 0 can still be compacted.
@@ -89,6 +92,7 @@ impl Default for Keyspace {
             compact_revision: NEVER_COMPACTED,
             cursor: Position::default(),
             leases: LeaseTable::default(),
+            heads: HeadCache::default(),
         }
     }
 }
@@ -314,10 +318,19 @@ fn is_sound(meta: &KeyspaceMeta) -> bool {
 
 fn from_meta(meta: KeyspaceMeta) -> (KeyspaceId, Keyspace) {
     let KeyspaceMeta { id, revision, compact_revision, cursor } = meta;
-    (id, Keyspace { revision, compact_revision, cursor, leases: LeaseTable::default() })
+    (
+        id,
+        Keyspace {
+            revision,
+            compact_revision,
+            cursor,
+            leases: LeaseTable::default(),
+            heads: HeadCache::default(),
+        },
+    )
 }
 
 fn to_meta((id, space): (&KeyspaceId, &Keyspace)) -> KeyspaceMeta {
-    let &Keyspace { revision, compact_revision, cursor, leases: _ } = space;
+    let &Keyspace { revision, compact_revision, cursor, leases: _, heads: _ } = space;
     KeyspaceMeta { id: *id, revision, compact_revision, cursor }
 }

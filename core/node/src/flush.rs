@@ -6,7 +6,9 @@ use std::time::Duration;
 use quorate_consensus::{self as consensus, LogIndex};
 use quorate_engine::Engine;
 
-use crate::limits::{COMPACTION_KEYS_PER_BURST, COMPACTION_PAUSE, COMPACTION_WAIT, MAX_SEALED_TABLES};
+use crate::limits::{
+    COMPACTION_KEYS_PER_BURST, COMPACTION_PAUSE, COMPACTION_WAIT, MAX_SEALED_TABLES,
+};
 use crate::node::{Halt, Node};
 use crate::reads::{Read, ReadKind};
 use crate::{Output, Reply, Stamp, Status, members};
@@ -42,10 +44,8 @@ impl<E: Engine> Node<E> {
 
     fn answer(&self, now: Duration, read: Read, snapshot: &E::Snapshot) -> Reply<E::Snapshot> {
         let term = self.raft.term();
-        let stamp = read
-            .kind
-            .keyspace()
-            .map_or(Stamp { term, ..Stamp::default() }, |keyspace| self.stamp(keyspace));
+        let bare = Stamp { term, ..Stamp::default() };
+        let stamp = read.kind.keyspace().map_or(bare, |keyspace| self.stamp(keyspace));
         match read.kind {
             ReadKind::View(keyspace) => {
                 Reply::View { stamp, view: self.kv.view(keyspace, snapshot.clone()) }

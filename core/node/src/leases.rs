@@ -65,7 +65,7 @@ impl<E: Engine> Node<E> {
                 self.propose_own(now, Waiter::Expiry(keyspace, id), keyspace, &command, out)?;
             }
         }
-        if (self.kv.lease_count() > 0) && time.0 >= self.raft.last_stamp().0 + TIME_ENTRY_MS {
+        if self.kv.lease_count() > 0 && time.0 >= self.raft.last_stamp().0 + TIME_ENTRY_MS {
             self.raft(now, consensus::Input::ProposeTime, out)?;
         }
         Ok(())
@@ -73,7 +73,7 @@ impl<E: Engine> Node<E> {
 
     /// When `keep_leases` has something to do again.
     pub(crate) fn next_lease_work(&self, now: Duration) -> Option<Duration> {
-        if !self.raft.is_leader() || !(self.kv.lease_count() > 0) {
+        if !self.raft.is_leader() || self.kv.lease_count() == 0 {
             return None;
         }
         if !self.expiring.is_empty() {

@@ -52,6 +52,21 @@ async fn one_node_killed_under_load_loses_nothing() -> Result<()> {
     Ok(())
 }
 
+/// No crash at all: many clients at once, so that the node's thread and the log's take turns in every
+/// order, and nothing may stop. (Once the node stopped itself: docs/internals/bugs.md.)
+#[tokio::test]
+async fn fifty_clients_at_once_stop_nothing() -> Result<()> {
+    let mut server = Server::start(&[])?;
+    let load = Load::start(&[server.client_url()], 50, "w").await?;
+    for _ in 0..8 {
+        load.progress(500).await?;
+    }
+    let history = load.finish().await?;
+    assert_eq!(server.process().ended()?, None);
+    assert_eq!(history.acknowledged(), history.writes.len(), "every write was acknowledged");
+    check(&history, &read_events(&mut server.client().await?, "w").await?)
+}
+
 /// SIGTERM in the middle of a load: everything is answered or left open, and the end is orderly.
 #[tokio::test]
 async fn one_node_stopped_under_load_loses_nothing() -> Result<()> {

@@ -175,7 +175,12 @@ impl Driver {
         loop {
             for input in inputs.drain(..) {
                 if let Input::Persisted { seq } = &input {
-                    self.persisted = self.persisted.max(*seq);
+                    // What the WAL thread reported just before this thread wrote a batch itself
+                    // arrives after that batch. It is cumulative, so it says nothing new.
+                    if *seq <= self.persisted {
+                        continue;
+                    }
+                    self.persisted = *seq;
                 }
                 self.step(input)?;
             }

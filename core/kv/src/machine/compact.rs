@@ -20,6 +20,7 @@ use crate::read::Keys;
 use crate::record::Change;
 use crate::types::{EventKind, KeyspaceId, Refusal, Reply, Revision};
 
+use super::heads::HeadCache;
 use super::{Keyspace, Kv};
 
 impl Keyspace {
@@ -39,6 +40,17 @@ impl Keyspace {
         Ok(Reply::Compact { revision: self.revision })
     }
 
+    fn sweep<E: Engine>(
+        &mut self,
+        engine: &mut E,
+        id: KeyspaceId,
+        budget: usize,
+    ) -> Result<usize, EngineError> {
+        let compacted = self.compact_revision;
+        let mut sweep = Sweep { engine, id, compacted, heads: &mut self.heads };
+        sweep.step(&mut self.cursor, budget)
+    }
+
     fn has_garbage(&self) -> bool {
         self.cursor <= Position::last_of(self.compact_revision)
     }
@@ -55,8 +67,7 @@ impl Kv {
         let mut left = budget;
         for (id, space) in &mut self.keyspaces {
             if space.has_garbage() && left > 0 {
-                left -= Sweep { engine, id: *id, compacted: space.compact_revision }
-                    .step(&mut space.cursor, left)?;
+                left -= space.sweep(engine, *id, left)?;
             }
         }
         Ok(self.has_garbage())
@@ -74,6 +85,7 @@ struct Sweep<'a, E> {
     engine: &'a mut E,
     id: KeyspaceId,
     compacted: Revision,
+    heads: &'a mut HeadCache,
 }
 
 impl<E: Engine> Sweep<'_, E> {
@@ -121,6 +133,7 @@ impl<E: Engine> Sweep<'_, E> {
     fn remove_tombstone(&mut self, at: Position, change: &Change) -> Result<(), EngineError> {
         let head = Keys { read: self.engine, keyspace: self.id }.head(&change.key)?;
         if head.is_some_and(|head| head.at == at) {
+            self.heads.forget(&change.key);
             self.engine.remove(&layout::head(self.id, &change.key))
         } else {
             self.engine.remove(&layout::version(self.id, &change.key, at))

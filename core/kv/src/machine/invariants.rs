@@ -45,7 +45,17 @@ struct Audit<'a, R> {
 }
 
 impl<R: Read> Audit<'_, R> {
+    /// What is cached of the heads is what the engine holds.
+    fn cached_heads(&self) -> Result<(), EngineError> {
+        for (key, record) in self.space.heads.audit() {
+            let held = self.keys.read.get(&layout::head(self.keys.keyspace, key))?;
+            assert_eq!(held.as_ref(), Some(record), "a cached head differs from the engine's");
+        }
+        Ok(())
+    }
+
     fn run(&self) -> Result<(), EngineError> {
+        self.cached_heads()?;
         self.leases()?;
         let attached = self.versions()?;
         assert_eq!(attached, self.attachments()?, "attachments differ from the keys' leases");

@@ -71,7 +71,7 @@ impl<'a, E: Engine> Write<'a, E> {
 
     /// A put, already checked.
     pub(super) fn put(&mut self, request: &PutRequest) -> Result<PutResult, EngineError> {
-        let old_bytes = self.engine.get(&layout::head(self.id, &request.key))?;
+        let old_bytes = self.head(&request.key)?;
         let old = old_bytes.as_ref().map(Version::take).transpose()?;
         let at = self.next_position();
         let live = new_version(request, old.as_ref(), at.revision);
@@ -106,7 +106,7 @@ impl<'a, E: Engine> Write<'a, E> {
     fn live_heads(&self, range: &KeyRange) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
         let is_live = |bytes: &Bytes| Version::take(bytes).map(|head| head.live.is_some());
         if range.is_single() {
-            let head = self.engine.get(&layout::head(self.id, &range.key))?;
+            let head = self.head(&range.key)?;
             let head = match head {
                 Some(bytes) if is_live(&bytes)? => Some((range.key.clone(), bytes)),
                 _ => None,
@@ -136,6 +136,14 @@ impl<'a, E: Engine> Write<'a, E> {
         Ok(prev)
     }
 
+    /// The bytes of a key's head.
+    fn head(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        match self.space.heads.get(key) {
+            Some(record) => Ok(Some(record.clone())),
+            None => self.engine.get(&layout::head(self.id, key)),
+        }
+    }
+
     /// Where the next change of this entry stands.
     fn next_position(&self) -> Position {
         let sub = u32::try_from(self.events.len()).expect("an entry cannot name 2^32 keys");
@@ -157,6 +165,7 @@ impl<'a, E: Engine> Write<'a, E> {
         self.scratch.clear();
         new.put(&mut self.scratch);
         self.engine.insert(&layout::head(self.id, key), &self.scratch)?;
+        self.space.heads.set(key, &self.scratch);
 
         let kind = if new.live.is_some() { EventKind::Put } else { EventKind::Delete };
         let change = Change { kind, replaced: old.map(|(_, old)| old.at), key: key.clone() };

@@ -1,3 +1,5 @@
+//! Changes of the membership, each with its refusals.
+
 use super::*;
 
 fn info(id: u64, name: &str, learner: bool) -> MemberInfo {

@@ -1,3 +1,5 @@
+//! One node by itself: durability, space, leases, bounds.
+
 use std::time::Duration;
 
 use quorate_kv::{

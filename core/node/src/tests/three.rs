@@ -1,3 +1,5 @@
+//! Three nodes: forwarding, partitions, hand-over, membership, snapshots.
+
 use std::time::Duration;
 
 use quorate_consensus::NodeId;
