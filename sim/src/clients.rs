@@ -199,10 +199,9 @@ impl World {
             _ => self.tally.acknowledged += 1,
         }
         let wrote = matches!(&op.outcome, Outcome::Replied { result: Ok(_), .. });
-        if let (Some(healed), 0, true) = (self.healed, self.tally.recovery_ms, wrote) {
-            if op.start > healed {
-                self.tally.recovery_ms = self.now().ms() - healed.ms() + 1;
-            }
+        let first = wrote && self.tally.recovery_ms == 0;
+        if let Some(healed) = self.healed.filter(|healed| first && op.start > *healed) {
+            self.tally.recovery_ms = self.now().ms() - healed.ms() + 1;
         }
     }
 

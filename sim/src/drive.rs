@@ -175,6 +175,7 @@ impl World {
                 let seq = persist.seq;
                 let mut records = Vec::new();
                 Record::push_persist(group, persist, &mut records);
+                self.spoil_records(&mut records);
                 self.append(id, Batch::Persist(seq), records);
                 self.spoil_persist(id, seq);
             }

@@ -166,7 +166,7 @@ impl World {
                 (_, Outcome::Replied { result: Ok(Reply::LeaseGrant { id, .. }), .. }) => *id,
                 _ => continue,
             };
-            let end = op.end.unwrap_or(op.start.after_ms(8_000));
+            let end = op.end.unwrap_or_else(|| op.start.after_ms(8_000));
             let known = last.entry(id).or_default();
             *known = end.max(*known);
         }

@@ -42,7 +42,7 @@ planted! {
     ReadWithoutBarrier = "read-without-barrier", Linearizability;
     /// A leader answers read requests with the index before.
     StaleReadIndex = "stale-read-index", Linearizability;
-    /// A restart knows of no term and no vote but what its entries tell: they went with the segment.
+    /// Term and vote are not written: a restart knows only the terms of its entries.
     ForgetVote = "forget-vote", ElectionSafety;
     /// A voter says yes to everybody.
     VoteTwice = "vote-twice", ElectionSafety;

@@ -4,6 +4,7 @@
 use quorate_consensus::{Body, LogIndex, Message, NodeId, Payload, Recovered};
 use quorate_kv::Command;
 use quorate_node::{Input, Request};
+use quorate_wal::Record;
 
 use crate::planted::Planted;
 use crate::world::World;
@@ -12,11 +13,6 @@ impl World {
     /// What recovery found, made worse.
     pub(crate) fn spoil_recovered(&self, recovered: &mut Recovered) {
         match self.planted {
-            Some(Planted::ForgetVote) => {
-                let last = recovered.entries.last().map(|entry| entry.term);
-                recovered.hard_state.term = last.unwrap_or(recovered.start.term);
-                recovered.hard_state.vote = None;
-            }
             Some(Planted::CutGoodRecord) if recovered.entries.len() > 1 => {
                 recovered.entries.pop();
                 let last = recovered.entries.last().map(|entry| entry.index);
@@ -24,6 +20,13 @@ impl World {
                 *commit = (*commit).min(last.unwrap_or_default());
             }
             _ => {}
+        }
+    }
+
+    /// What is handed to the log's writer, made less.
+    pub(crate) fn spoil_records(&self, records: &mut Vec<Record>) {
+        if self.is_planted(Planted::ForgetVote) {
+            records.retain(|record| !matches!(record, Record::HardState { .. }));
         }
     }
 

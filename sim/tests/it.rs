@@ -58,7 +58,28 @@ fn kept_seeds() {
 const KEPT: &[(u64, Profile)] = &[(13, Profile::Raft), (43, Profile::All)];
 
 /// The first of the default seeds in which the named checker, alone, finds each planted bug.
-const CAUGHT: &[(Planted, u64)] = &[];
+const CAUGHT: &[(Planted, u64)] = &[
+    (Planted::AckBeforeSync, 0),
+    (Planted::CountUnsyncedLeader, 0),
+    (Planted::ReadWithoutBarrier, 0),
+    (Planted::StaleReadIndex, 0),
+    (Planted::ForgetVote, 61),
+    (Planted::VoteTwice, 0),
+    (Planted::CutGoodRecord, 0),
+    (Planted::ApplyBeforeCommit, 26),
+    (Planted::ForwardTwice, 0),
+    (Planted::ReleaseEarly, 0),
+    (Planted::SameBoot, 35),
+    (Planted::IgnoreCompare, 0),
+    (Planted::ProgressEarly, 0),
+    (Planted::LoseTombstone, 0),
+    (Planted::SkipOnResume, 0),
+    (Planted::LeaseByJumpingClock, 3),
+    (Planted::OldRevision, 0),
+    (Planted::AcceptMismatch, 0),
+    (Planted::BoastInElection, 2),
+    (Planted::ChangeEntry, 0),
+];
 
 #[test]
 fn every_planted_bug_is_caught_by_its_checker() {

@@ -52,8 +52,8 @@ async fn one_node_killed_under_load_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// No crash at all: many clients at once, so that the node's thread and the log's take turns in every
-/// order, and nothing may stop. (Once the node stopped itself: docs/internals/bugs.md.)
+/// No crash at all: many clients at once, so that the node's thread and the log's take turns in many
+/// orders, and nothing may stop.
 #[tokio::test]
 async fn fifty_clients_at_once_stop_nothing() -> Result<()> {
     let mut server = Server::start(&[])?;

@@ -113,3 +113,7 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections that other nodes may have open here.
 pub const MAX_PEER_CONNECTIONS: usize = 256;
+
+/// Bytes of watch responses that are joined into one piece of a response body: what fits into a DATA
+/// frame of HTTP/2 as peers have it by default.
+pub const JOINED_RESPONSE_BYTES: usize = 15 << 10;

@@ -131,6 +131,15 @@ struct Driver {
     installing: Option<Installing>,
 }
 
+/// Whether an input says anything new about the log. What the WAL thread reported just before this
+/// thread wrote a batch itself arrives after that batch: durability is cumulative and does not go back.
+fn is_news(input: &Input, persisted: &mut Seq) -> bool {
+    let Input::Persisted { seq } = input else { return true };
+    let news = *seq > *persisted;
+    *persisted = (*persisted).max(*seq);
+    news
+}
+
 impl Driver {
     fn new(parts: Parts, reader: LogReader) -> Self {
         let deliveries = parts.mailboxes.iter().map(|_| Vec::new()).collect();
@@ -174,13 +183,8 @@ impl Driver {
     fn burst(&mut self, inputs: &mut Vec<Input>) -> Result<(), String> {
         loop {
             for input in inputs.drain(..) {
-                if let Input::Persisted { seq } = &input {
-                    // What the WAL thread reported just before this thread wrote a batch itself
-                    // arrives after that batch. It is cumulative, so it says nothing new.
-                    if *seq <= self.persisted {
-                        continue;
-                    }
-                    self.persisted = *seq;
+                if !is_news(&input, &mut self.persisted) {
+                    continue;
                 }
                 self.step(input)?;
             }
@@ -231,5 +235,19 @@ impl Driver {
         self.reader.stop();
         self.parts.engine_thread.stop();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durability_that_was_overtaken_is_no_news() {
+        let mut persisted = Seq(0);
+        let mut reported = |seq| is_news(&Input::Persisted { seq: Seq(seq) }, &mut persisted);
+        assert_eq!([4, 6, 5, 6, 7].map(&mut reported), [true, true, false, false, true]);
+        assert!(is_news(&Input::Flush, &mut persisted));
+        assert_eq!(persisted, Seq(7));
     }
 }

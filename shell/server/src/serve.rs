@@ -1,5 +1,7 @@
 //! Connections of clients: HTTP/1 and HTTP/2 on one port, gRPC or plain.
 
+mod joined_writes;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use joined_writes::JoinedWrites;
 use quorate_storage::WalHandle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -109,7 +112,7 @@ async fn connection(stream: TcpStream, faces: Faces, builder: Arc<auto::Builder<
     metrics.connections.fetch_add(1, Ordering::Relaxed);
     let mut stopping = faces.api.stopping.clone();
     let service = service_fn(move |request| call(faces.clone(), request));
-    let serving = builder.serve_connection(TokioIo::new(stream), service);
+    let serving = builder.serve_connection(JoinedWrites(TokioIo::new(stream)), service);
     let mut serving = std::pin::pin!(serving);
     let stop = async {
         let _sender_gone = stopping.wait_for(|stopping| *stopping).await;

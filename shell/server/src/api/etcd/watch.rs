@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use quorate_kv::KeyRange;
 use quorate_kv::hub::{StreamId, WatchCreate, WatchId};
@@ -20,6 +20,7 @@ use tonic::Status;
 
 use super::{Api, errors};
 use crate::grpc::{self, Inbound};
+use crate::limits::JOINED_RESPONSE_BYTES;
 use crate::watch::{Outgoing, WatchDesk};
 
 /// Election timeouts without a leader after which a stream that requires one is ended (etcd's).
@@ -48,7 +49,7 @@ pub(super) fn watch(api: Api, inbound: Inbound, require_leader: bool) -> Respons
             api.watch.end(stream, status);
         }
     });
-    Responses { receiver, desk, stream, reader: reader.abort_handle() }
+    Responses { receiver, desk, stream, reader: reader.abort_handle(), ended: None }
 }
 
 async fn read_requests(api: &Api, mut inbound: Inbound, stream: StreamId) -> Result<(), Status> {
@@ -110,6 +111,8 @@ pub(super) struct Responses {
     desk: Arc<WatchDesk>,
     stream: StreamId,
     reader: AbortHandle,
+    /// What comes after the responses that have been taken.
+    ended: Option<Status>,
 }
 
 impl Stream for Responses {
@@ -117,16 +120,45 @@ impl Stream for Responses {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if let Some(status) = this.ended.take() {
+            return Poll::Ready(Some(Err(status)));
+        }
         match this.receiver.poll_recv(context) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(Outgoing { frame, bytes }))) => {
-                this.desk.drained(this.stream, bytes);
-                Poll::Ready(Some(Ok(frame)))
-            }
+            Poll::Ready(Some(Ok(first))) => Poll::Ready(Some(Ok(this.join(first)))),
             Poll::Ready(Some(Err(status))) => Poll::Ready(Some(Err(status))),
             // The desk let go of the stream: the server stops.
             Poll::Ready(None) => Poll::Ready(Some(Err(errors::watch_canceled()))),
         }
+    }
+}
+
+impl Responses {
+    /// Everything that waits, up to a DATA frame's length, as one piece: a busy stream then costs one
+    /// frame for many responses.
+    fn join(&mut self, first: Outgoing) -> Bytes {
+        let Outgoing { mut frame, mut bytes } = first;
+        let mut joined = BytesMut::new();
+        while frame.len() + joined.len() < JOINED_RESPONSE_BYTES {
+            match self.receiver.try_recv() {
+                Ok(Ok(next)) => {
+                    joined.extend_from_slice(&frame);
+                    bytes += next.bytes;
+                    frame = next.frame;
+                }
+                Ok(Err(status)) => {
+                    self.ended = Some(status);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.desk.drained(self.stream, bytes);
+        if joined.is_empty() {
+            return frame;
+        }
+        joined.extend_from_slice(&frame);
+        joined.freeze()
     }
 }
 
