@@ -55,7 +55,10 @@ fn kept_seeds() {
 }
 
 /// Seeds that found bugs of ours.
-const KEPT: &[(u64, Profile)] = &[(13, Profile::Raft), (43, Profile::All)];
+const KEPT: &[(u64, Profile)] = &[
+    // A table that compaction alone had filled was sealed twice.
+    (11, Profile::All),
+];
 
 /// The first of the default seeds in which the named checker, alone, finds each planted bug.
 const CAUGHT: &[(Planted, u64)] = &[

@@ -25,7 +25,7 @@ pub const HISTORY_SCAN_RECORDS: usize = 16 * 1024;
 pub const HEAD_CACHE_BYTES: usize = 48 << 20;
 
 /// Slots of that cache.
-pub const HEAD_CACHE_SLOTS: usize = 1 << 17;
+pub const HEAD_CACHE_SLOTS: usize = 1 << 18;
 
 /// Largest head that is cached, its key included, in bytes.
 pub const MAX_CACHED_HEAD: usize = 4 << 10;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use quorate_consensus::{NodeId, Role};
-use quorate_node::Node;
+use quorate_node::{Failure, Node};
 use quorate_storage::{EngineThread, WalHandle, WalThread, start_wal};
 use tokio::runtime::{Builder, Handle as RuntimeHandle, Runtime as TokioRuntime};
 use tokio::sync::{oneshot, watch};
@@ -275,6 +275,7 @@ impl Server {
             let moving = self.handle.move_leader(NodeId(voter.id));
             match tokio::time::timeout(HANDOVER_TIMEOUT, moving).await {
                 Ok(Ok(_)) => return tracing::info!(to = voter.name, "handed leadership over"),
+                Ok(Err(Failure::NotLeader)) => return,
                 Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over"),
                 Err(_) => return,
             }
