@@ -309,6 +309,14 @@ pub enum Failure {
     Member(#[from] MemberRefusal),
 }
 
+impl Failure {
+    /// Whether a command that failed like this may nevertheless have been, or yet be, applied.
+    #[must_use]
+    pub fn outcome_unknown(self) -> bool {
+        self == Self::Timeout
+    }
+}
+
 /// Why a member change was refused; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemberRefusal {
