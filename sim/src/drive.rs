@@ -33,6 +33,7 @@ impl World {
             max_request_bytes: 1_572_864,
             quota_bytes: 0,
             table_bytes: self.options.table_bytes,
+            log_cache_bytes: 64 << 20,
             generation,
             request_timeout: Duration::from_secs(7),
             auto_compaction: AutoCompaction::Off,
@@ -202,6 +203,7 @@ impl World {
                 self.spoil_sealed(id);
                 self.plan_checkpoint(id);
             }
+            Output::Defragment => {} // nobody asks for it here
             Output::ReadLog { to, from, until, max_bytes, .. } => {
                 self.read_log(id, to, from, until, max_bytes);
             }

@@ -112,6 +112,16 @@ pub struct Usage {
     pub active_bytes: u64,
     /// Sealed tables that are not durable yet.
     pub sealed_tables: usize,
+    /// Bytes in them.
+    pub sealed_bytes: u64,
     /// Bytes of the durable part on disk, dead ones included.
     pub disk_bytes: u64,
+}
+
+impl Usage {
+    /// Bytes in memory tables and on disk together: what a quota is compared with.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.active_bytes + self.sealed_bytes + self.disk_bytes
+    }
 }

@@ -36,7 +36,10 @@ pub struct MemEngine {
 struct Checkpoint {
     applied: u64,
     state: Treap,
+    /// Bytes of all pairs.
     bytes: u64,
+    /// Bytes of the table that made it, as they were counted while it was active.
+    table_bytes: u64,
 }
 
 /// A view of a [`MemEngine`] at one batch boundary.
@@ -185,6 +188,7 @@ impl Engine for MemEngine {
         Usage {
             active_bytes: self.active_bytes,
             sealed_tables: self.sealed.len(),
+            sealed_bytes: self.sealed.iter().map(|sealed| sealed.table_bytes).sum(),
             disk_bytes: self.durable.bytes,
         }
     }
@@ -200,6 +204,7 @@ impl Engine for MemEngine {
             applied,
             state: self.live.clone(),
             bytes: self.live_bytes,
+            table_bytes: self.active_bytes,
         });
         self.active_bytes = 0;
         Ok(())

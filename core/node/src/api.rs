@@ -8,7 +8,8 @@
 //! - `Events` goes to every watch hub, **before** the replies behind it, so that a client which has
 //!   the reply to its put and then opens a watch never sees that put as news.
 //! - `Reply` answers a request exactly once; `id` was chosen by the shell.
-//! - `Sealed` tells the engine's thread that there is a table to write out.
+//! - `Sealed` tells the engine's thread that there is a table to write out, `Defragment` that it shall
+//!   then merge all files.
 
 use quorate_consensus::{
     Entry, GroupId, LogIndex, LogStart, Membership, Message, NodeId, Persist, Role, Seq, Term,
@@ -42,6 +43,9 @@ pub enum Input {
         /// That index.
         applied: LogIndex,
     },
+    /// What `Output::Defragment` asked for is done. Comes after the `EngineDurable` of every checkpoint
+    /// that was written before it.
+    Defragmented,
     /// A message of a peer whose identity the connection has proved.
     Message {
         /// The sender.
@@ -138,6 +142,9 @@ pub enum Request {
     },
     /// Change the membership. Answered by `Reply::Members` (with `changed`).
     ChangeMember(MemberChange),
+    /// Give the space of what is dead back to the file system, now. Answered by `Reply::Done` when all
+    /// files have been merged, or when the request's time has run out in the middle of that.
+    Defragment,
     /// Hand leadership to this voter. Answered by `Reply::Done` when it leads.
     MoveLeader {
         /// The successor.
@@ -438,6 +445,9 @@ pub enum Output<S: quorate_engine::Read> {
     },
     /// The engine has a sealed table to write out.
     Sealed,
+    /// Write the sealed tables out, then merge all files of the engine: answered by
+    /// `Input::Defragmented`.
+    Defragment,
     /// Read entries from the log on disk, for a lagging peer.
     ReadLog {
         /// The peer.
@@ -527,6 +537,8 @@ pub struct Config {
     pub quota_bytes: u64,
     /// Seal the engine's active table at this size, in bytes.
     pub table_bytes: u64,
+    /// Bytes of the log's tail that are kept in memory for peers that lag.
+    pub log_cache_bytes: usize,
     /// Engine generation that this node runs on.
     pub generation: u64,
     /// How long a client waits before the outcome is called unknown.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_consensus::{self as consensus, Entry, LogStart, Membership, Origin, Payload};
 use quorate_engine::Engine;
-use quorate_kv::{Applied, At, Command, EventBatch, KeyspaceId, Reply as KvReply};
+use quorate_kv::{Applied, At, Command, EventBatch, KeyspaceId, Refusal, Reply as KvReply};
 
 use crate::envelope::{self, Envelope};
 use crate::node::{Halt, Node};
@@ -135,7 +135,11 @@ impl<E: Engine> Node<E> {
             Waiter::Expiry(keyspace, lease) => {
                 self.expiring.remove(&(keyspace, lease));
             }
-            Waiter::Alarm => self.alarm_proposed = false,
+            Waiter::Alarm(id) => {
+                self.alarm_proposed = false;
+                let reply = Reply::Failed(Refusal::NoSpace.into());
+                effects.rest.push(Output::Reply { id, reply });
+            }
             Waiter::Member(..) | Waiter::Nobody => {}
         }
     }

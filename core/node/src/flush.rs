@@ -27,7 +27,8 @@ impl<E: Engine> Node<E> {
         self.raft(now, consensus::Input::Flush, out)?;
         self.seal_if_full(out)?;
         self.answer_reads(now, out);
-        self.compact_some(now)
+        self.compact_some(now)?;
+        self.go_on_defragmenting(now, out)
     }
 
     fn answer_reads(&mut self, now: Duration, out: &mut Vec<Output<E::Snapshot>>) {
@@ -69,11 +70,18 @@ impl<E: Engine> Node<E> {
     /// is durable ([`Node::engine_durable`]). A checkpoint is named by its applied index, so the next
     /// one waits for an entry: a table that physical compaction alone has filled is not sealed twice.
     fn seal_if_full(&mut self, out: &mut Vec<Output<E::Snapshot>>) -> Result<(), Halt> {
-        let waiting = self.engine.usage().sealed_tables;
-        let nothing_new = self.applied.index <= self.sealed;
-        if !self.table_is_full() || waiting >= MAX_SEALED_TABLES || nothing_new {
-            return Ok(());
+        if self.table_is_full() && self.may_seal() {
+            self.seal(out)?;
         }
+        Ok(())
+    }
+
+    pub(crate) fn may_seal(&self) -> bool {
+        self.engine.usage().sealed_tables < MAX_SEALED_TABLES && self.applied.index > self.sealed
+    }
+
+    pub(crate) fn seal(&mut self, out: &mut Vec<Output<E::Snapshot>>) -> Result<(), Halt> {
+        assert!(self.applied.index > self.sealed, "two checkpoints of one name");
         self.kv.checkpoint(&mut self.engine)?;
         self.engine.publish();
         self.engine.seal(self.applied.index.0)?;
@@ -83,7 +91,7 @@ impl<E: Engine> Node<E> {
         Ok(())
     }
 
-    fn table_is_full(&self) -> bool {
+    pub(crate) fn table_is_full(&self) -> bool {
         self.engine.usage().active_bytes >= self.config.table_bytes
     }
 

@@ -118,8 +118,8 @@ impl<E: Engine> Node<E> {
                 self.disk_full = full;
                 Ok(())
             }
-            // A checkpoint of the old generation: nothing depends on it any more.
-            Input::EngineDurable { .. } => Ok(()),
+            // Of the old generation: nothing depends on it any more.
+            Input::EngineDurable { .. } | Input::Defragmented => Ok(()),
             Input::Message { .. }
             | Input::Unreachable { .. }
             | Input::LogRead { .. }

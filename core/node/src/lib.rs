@@ -24,6 +24,7 @@
 mod api;
 mod apply;
 mod autocompact;
+mod defragment;
 mod envelope;
 mod flush;
 mod install;

@@ -1,7 +1,7 @@
 //! The node: one value that owns the log's machine, the state machine, the engine and everything that
 //! waits, and routes between them. Each concern has its own file, as an `impl` of [`Node`]:
 //! `requests` (what clients ask), `raft` (what consensus wants done), `apply` (committed entries),
-//! `leases`, `flush` (the end of a burst: reads, checkpoints, compaction) and `timers`.
+//! `leases`, `flush` (the end of a burst: reads, checkpoints, compaction), `defragment` and `timers`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use quorate_engine::{Engine, EngineError};
 use quorate_kv::{KeyspaceId, Kv, LeaseId};
 
 use crate::autocompact::AutoCompactor;
+use crate::defragment::Defragments;
 use crate::install::Installing;
 use crate::outbox::Outbox;
 use crate::pending::Pending;
@@ -83,6 +84,7 @@ pub struct Node<E: Engine> {
     pub(crate) transfer: Option<Transfer>,
     pub(crate) autocompact: AutoCompactor,
     pub(crate) next_compaction: Option<Duration>,
+    pub(crate) defragments: Defragments,
     pub(crate) alarm_proposed: bool,
     pub(crate) disk_full: bool,
     pub(crate) leader: (Term, Option<NodeId>, Role),
@@ -112,6 +114,7 @@ impl<E: Engine> Node<E> {
             checkpoints: VecDeque::new(),
             sealed: applied.index,
             next_compaction: Some(Duration::ZERO),
+            defragments: Defragments::default(),
             installing: None,
             transfer: None,
             alarm_proposed: false,
@@ -161,6 +164,10 @@ impl<E: Engine> Node<E> {
             Input::Request { id, request } => self.request(now, id, request, out),
             Input::Persisted { seq } => self.persisted(now, seq, out),
             Input::EngineDurable { applied } => self.engine_durable(now, applied, out),
+            Input::Defragmented => {
+                self.defragmented(out);
+                Ok(())
+            }
             Input::Message { from, group, message } => {
                 assert_eq!(group, self.config.group, "the shell routes messages by group");
                 self.raft(now, consensus::Input::Message { from, message }, out)
@@ -253,6 +260,7 @@ impl<E: Engine> Node<E> {
         self.kv.invariants();
         self.pending.invariants();
         self.outbox.invariants();
+        self.defragments.invariants();
         assert_eq!(self.kv.applied(), self.applied.index.0, "state machine and node disagree");
         assert!(self.applied.index <= self.raft.commit(), "applied what is not committed");
         assert!(
@@ -284,9 +292,14 @@ fn state_at_applied(recovered: &Recovered) -> (LogStart, Membership) {
 }
 
 fn raft_config(config: &Config) -> consensus::Config {
+    let limits = consensus::limits::Limits {
+        log_cache_bytes: config.log_cache_bytes,
+        ..consensus::limits::Limits::default()
+    };
     consensus::Config {
         heartbeat: config.heartbeat,
         election_timeout: config.election_timeout,
+        limits,
         ..consensus::Config::new(config.id, config.group, config.seed)
     }
 }

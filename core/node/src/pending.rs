@@ -22,8 +22,8 @@ pub(crate) enum Waiter {
     Member(RequestId, NodeId),
     /// The node itself, which proposed that a lease expire.
     Expiry(KeyspaceId, LeaseId),
-    /// The node itself, which raised an alarm.
-    Alarm,
+    /// A client that found the quota used up, and waits for the alarm that this raises.
+    Alarm(RequestId),
     /// The node itself, which does not look at the answer.
     Nobody,
 }

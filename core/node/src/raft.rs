@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use quorate_consensus::{self as consensus, Origin, Refusal as Refused, RoleChange};
 use quorate_engine::Engine;
+use quorate_kv::Refusal;
 
 use crate::node::{Halt, Node};
 use crate::pending::Waiter;
@@ -95,7 +96,10 @@ impl<E: Engine> Node<E> {
             Waiter::Expiry(keyspace, lease) => {
                 self.expiring.remove(&(keyspace, lease));
             }
-            Waiter::Alarm => self.alarm_proposed = false,
+            Waiter::Alarm(id) => {
+                self.alarm_proposed = false;
+                self.fail(id, Refusal::NoSpace.into(), out);
+            }
             Waiter::Nobody => {}
         }
     }

@@ -45,6 +45,7 @@ impl<E: Engine> Node<E> {
             }
             Request::ChangeMember(change) => self.change_member(now, id, &change, out)?,
             Request::MoveLeader { to } => self.move_leader(now, id, to, out)?,
+            Request::Defragment => self.defragment(now, id),
         };
         if let Err(failure) = taken {
             self.fail(id, failure, out);
@@ -73,8 +74,11 @@ impl<E: Engine> Node<E> {
             Ok(command) => command,
             Err(refusal) => return Ok(Err(refusal.into())),
         };
-        if let Err(failure) = self.admit(now, &command, out)? {
+        if let Err(failure) = self.admit(&command) {
             return Ok(Err(failure));
+        }
+        if grows(&command) && self.is_quota_used_up() {
+            return self.raise_no_space(now, id, out);
         }
         let data = envelope::encode_kv(keyspace, &command);
         if data.len() > self.config.max_request_bytes {
@@ -107,48 +111,44 @@ impl<E: Engine> Node<E> {
         Ok(command)
     }
 
-    /// Whether there is room for the command: in the tables, in the log, on the disk, in the quota.
-    fn admit(
-        &mut self,
-        now: Duration,
-        command: &Command,
-        out: &mut Vec<Output<E::Snapshot>>,
-    ) -> Result<Result<(), Failure>, Halt> {
+    /// Whether there is room for the command: in the tables, in the log, on the disk.
+    fn admit(&self, command: &Command) -> Result<(), Failure> {
         if self.is_learner() {
-            return Ok(Err(Failure::Learner));
+            return Err(Failure::Learner);
         }
         let usage = self.engine.usage();
         let tables_full = usage.sealed_tables >= MAX_SEALED_TABLES
             && usage.active_bytes >= self.config.table_bytes;
         if tables_full || self.pending.len() >= MAX_PENDING {
-            return Ok(Err(Failure::Overloaded));
+            return Err(Failure::Overloaded);
         }
-        if !grows(command) {
-            return Ok(Ok(()));
+        let no_space = self.disk_full || self.kv.has_alarm(AlarmKind::NoSpace);
+        if grows(command) && no_space {
+            return Err(Refusal::NoSpace.into());
         }
-        if self.disk_full || self.kv.has_alarm(AlarmKind::NoSpace) {
-            return Ok(Err(Refusal::NoSpace.into()));
-        }
-        let quota = self.config.quota_bytes;
-        if quota > 0 && usage.disk_bytes + usage.active_bytes >= quota {
-            self.raise_no_space(now, out)?;
-            return Ok(Err(Refusal::NoSpace.into()));
-        }
-        Ok(Ok(()))
+        Ok(())
     }
 
-    /// The quota is used up: every member is to know, until an operator disarms it.
+    fn is_quota_used_up(&self) -> bool {
+        let quota = self.config.quota_bytes;
+        quota > 0 && self.engine.usage().total_bytes() >= quota
+    }
+
+    /// The quota is used up: every member is to know, until an operator disarms it. The client that found
+    /// out is told when the alarm stands, so that it can look at it; others at once.
     fn raise_no_space(
         &mut self,
         now: Duration,
+        id: RequestId,
         out: &mut Vec<Output<E::Snapshot>>,
-    ) -> Result<(), Halt> {
+    ) -> Result<Result<(), Failure>, Halt> {
         if std::mem::replace(&mut self.alarm_proposed, true) {
-            return Ok(());
+            return Ok(Err(Refusal::NoSpace.into()));
         }
         let alarm = Alarm { member: self.config.id.0, kind: AlarmKind::NoSpace };
         let data = envelope::encode_kv(KeyspaceId::ETCD, &Command::AlarmRaise(alarm));
-        self.propose(now, Waiter::Alarm, data, out)
+        self.propose(now, Waiter::Alarm(id), data, out)?;
+        Ok(Ok(()))
     }
 
     fn read(&mut self, id: RequestId, kind: ReadKind, linearizable: bool) -> Result<(), Failure> {

@@ -19,6 +19,7 @@ impl<E: Engine> Node<E> {
             self.pending.next_deadline(),
             self.reads.next_deadline(),
             self.transfer.map(|transfer| transfer.deadline),
+            self.defragments.next_deadline(),
             self.next_lease_work(now),
             self.autocompact.next_deadline(),
             compaction,
@@ -42,6 +43,7 @@ impl<E: Engine> Node<E> {
         if let Some(transfer) = self.transfer.take_if(|transfer| transfer.deadline <= now) {
             self.fail(transfer.id, Failure::TransferTimeout, out);
         }
+        self.expire_defragments(now, out);
         self.keep_leases(now, out)?;
         self.compact_automatically(now, out)
     }

@@ -76,6 +76,10 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// Largest request in bytes.
     pub max_request_bytes: usize,
+    /// Size of a memory table of the engine in bytes.
+    pub engine_table_bytes: u64,
+    /// Tail of the log kept in memory in bytes.
+    pub log_cache_bytes: usize,
     /// History kept.
     pub auto_compaction: AutoCompaction,
     /// Between progress notices of a watcher.
@@ -131,6 +135,8 @@ impl Config {
             quota_bytes: quota(persona, layers)?,
             max_txn_ops: count(layers, "max-txn-ops", 128, 1, 100_000, "operations")?,
             max_request_bytes: max_request(layers)?,
+            engine_table_bytes: engine_table(layers)?,
+            log_cache_bytes: log_cache(layers)?,
             auto_compaction: auto_compaction(layers)?,
             progress_interval: progress_interval(layers)?,
             log_level: log_level(layers)?,
@@ -265,6 +271,20 @@ fn max_request(layers: &Layers) -> Result<usize, Fatal> {
     let most = i64::try_from(crate::limits::LARGEST_MAX_REQUEST_BYTES).expect("small");
     let default = i64::try_from(crate::limits::MAX_REQUEST_BYTES).expect("small");
     count(layers, "max-request-bytes", default, 1024, most, "bytes")
+}
+
+fn engine_table(layers: &Layers) -> Result<u64, Fatal> {
+    let bound = |bytes: u64| i64::try_from(bytes).expect("small");
+    let (least, most) = (crate::limits::LEAST_TABLE_BYTES, crate::limits::TABLE_BYTES);
+    let (least, most) = (bound(least), bound(most));
+    count(layers, "engine-table-bytes", most, least, most, "bytes").map(|bytes| bytes as u64)
+}
+
+fn log_cache(layers: &Layers) -> Result<usize, Fatal> {
+    let bound = |bytes: usize| i64::try_from(bytes).expect("small");
+    let (least, most) = crate::limits::LOG_CACHE_BOUNDS;
+    let default = bound(crate::limits::LOG_CACHE_BYTES);
+    count(layers, "log-cache-bytes", default, bound(least), bound(most), "bytes")
 }
 
 fn auto_compaction(layers: &Layers) -> Result<AutoCompaction, Fatal> {

@@ -10,7 +10,10 @@ use quorate_consensus::{Entry, LogIndex, Payload, Recovered, Seq, first_entries}
 use quorate_engine::EngineError;
 use quorate_kv::Kv;
 use quorate_node::{MemberInfo, infos, initial_membership};
-use quorate_storage::{DirectoryLock, DiskEngine, EngineOptions, FileDisk, LockError, engine_dir};
+use quorate_storage::{
+    DirectoryLock, DiskEngine, EngineOptions, FileDisk, LockError, engine_dir,
+    remove_other_generations,
+};
 use quorate_wal::{Identity, Record, RecoveryError, Writer};
 
 use crate::GROUP;
@@ -126,6 +129,9 @@ impl DataDir {
         let engine =
             DiskEngine::open(&self.root, GROUP, found.generation, may_create, &engine_options)
                 .map_err(|error| engine_error(&error))?;
+        // What the log does not name was never installed, or has been left.
+        remove_other_generations(&self.root, GROUP, found.generation)
+            .map_err(|error| engine_error(&error))?;
         let kv = Kv::open(&engine).map_err(|halt| Fatal::Refused(halt.to_string()))?;
         let members = latest_members(&found.recovered, newcomer);
         let Found { identity, recovered, generation } = found;
@@ -260,7 +266,7 @@ fn engine_error(error: &EngineError) -> Fatal {
 }
 
 /// Writes a small file so that a crash leaves all of it or nothing.
-fn write_durably(root: &Path, path: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn write_durably(root: &Path, path: &Path, text: &str) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     std::fs::write(&temporary, text)?;
     std::fs::File::open(&temporary)?.sync_all()?;

@@ -273,6 +273,17 @@ impl Handle {
         }
     }
 
+    /// Gives the space of what is dead back to the file system.
+    ///
+    /// # Errors
+    /// `Timeout`: not far enough within the request timeout; what was begun goes on.
+    pub async fn defragment(&self) -> Result<Stamp, Failure> {
+        match self.ask(Request::Defragment, 0).await? {
+            Reply::Done { stamp } => Ok(stamp),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// The data cannot be read: the process must end, as after any failure of the engine.
     pub fn fail(&self, why: &str) {
         self.desk.inbox.fail(why.to_owned());

@@ -54,8 +54,18 @@ pub const WATCH_STREAM_BYTES: usize = 4 << 20;
 /// Keep-alive responses of one stream that wait for the client.
 pub const KEEP_ALIVE_RESPONSES: usize = 128;
 
-/// Size at which a memory table of the engine is sealed, in bytes.
+/// Size at which a memory table of the engine is sealed, in bytes, and the most that
+/// `--engine-table-bytes` may ask for: the watermarks of the disk's free space are made for it.
 pub const TABLE_BYTES: u64 = 32 << 20;
+
+/// Least that `--engine-table-bytes` may ask for: each table becomes a file and an fsync.
+pub const LEAST_TABLE_BYTES: u64 = 64 << 10;
+
+/// Bytes of the log's tail that are kept in memory for members that lag.
+pub const LOG_CACHE_BYTES: usize = 64 << 20;
+
+/// Bounds of `--log-cache-bytes`, in bytes.
+pub const LOG_CACHE_BOUNDS: (usize, usize) = (64 << 10, 4 << 30);
 
 /// How long a client waits before the outcome is called unknown, before two election timeouts are
 /// added to it (etcd's).
@@ -101,6 +111,12 @@ pub const MAX_PEER_FRAME_BYTES: usize = 64 << 20;
 /// Shortest and longest pause between two attempts to reach a peer.
 pub const PEER_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_millis(2_000));
+
+/// How long a transfer of a snapshot may stand still before it is given up.
+pub const SNAPSHOT_STALL: Duration = Duration::from_secs(30);
+
+/// How soon the node thread looks again whether the log has recorded an installed snapshot.
+pub const INSTALL_POLL: Duration = Duration::from_millis(1);
 
 /// How long connecting to a peer and shaking hands may take.
 pub const PEER_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);

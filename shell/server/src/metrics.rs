@@ -196,7 +196,7 @@ fn server(page: &mut Page<'_>, status: &Status) {
 
 fn store(page: &mut Page<'_>, figures: &Figures<'_>) {
     let status = &figures.status;
-    let bytes = status.usage.disk_bytes + status.usage.active_bytes;
+    let bytes = status.usage.total_bytes();
     let name = "etcd_mvcc_db_total_size_in_bytes";
     page.one(name, "gauge", "Bytes of the store, memory tables included.", bytes);
     let name = "etcd_mvcc_db_total_size_in_use_in_bytes";

@@ -28,7 +28,7 @@ use crate::handle::Shared;
 use crate::inbox::{Arrived, Inbox};
 use crate::mailbox::{Delivery, Mailbox};
 use crate::peer::Switchboard;
-use install::Installing;
+use install::{Installing, Left};
 use log_reader::LogReader;
 
 /// What the node thread is made of.
@@ -112,6 +112,7 @@ pub fn on_engine_event(inbox: &Inbox, event: EngineEvent) {
             let applied = quorate_consensus::LogIndex(applied);
             inbox.internal(Input::EngineDurable { applied });
         }
+        EngineEvent::Merged => inbox.internal(Input::Defragmented),
         EngineEvent::Failed(error) => inbox.fail(format!("the engine failed: {error}")),
     }
 }
@@ -129,6 +130,7 @@ struct Driver {
     appended: Seq,
     persisted: Seq,
     installing: Option<Installing>,
+    left: Vec<Left>,
 }
 
 /// Whether an input says anything new about the log. What the WAL thread reported just before this
@@ -153,6 +155,7 @@ impl Driver {
             appended: Seq(0),
             persisted: Seq(0),
             installing: None,
+            left: Vec::new(),
         }
     }
 
@@ -168,6 +171,7 @@ impl Driver {
             self.burst(&mut inputs)?;
             let deadline = self.parts.node.next_deadline(self.now());
             let deadline = deadline.map(|deadline| self.started + deadline);
+            let deadline = self.installing_deadline().or(deadline);
             self.parts.inbox.take(&mut arrived, deadline);
             if let Some(why) = arrived.failure.take() {
                 return Err(why);

@@ -11,6 +11,7 @@
 //! specified in `handshake.rs`, `frame.rs` and `snapshot.rs`. Left out until TLS is built: encryption
 //! and proof of identity against someone who forges it; the peer port belongs on a trusted network.
 
+mod directories;
 mod frame;
 mod handshake;
 mod join;
@@ -29,6 +30,7 @@ use crate::Snapshot;
 use crate::config::values::Url;
 use crate::inbox::Inbox;
 
+pub use directories::Directories;
 pub use join::find_cluster;
 pub use listener::serve;
 pub use snapshot::Receiver;
@@ -46,12 +48,12 @@ pub struct Local {
     pub directory: u64,
 }
 
-#[derive(Default)]
 struct State {
     members: Vec<MemberInfo>,
     links: BTreeMap<NodeId, Link>,
-    /// Data directories that peers have introduced themselves with.
-    directories: BTreeMap<NodeId, u64>,
+    directories: Directories,
+    /// The others are being asked about someone unknown.
+    asking: bool,
 }
 
 /// All peers.
@@ -68,11 +70,14 @@ impl Switchboard {
     #[must_use]
     pub fn new(
         local: Local,
+        directories: Directories,
         inbox: Arc<Inbox>,
         runtime: tokio::runtime::Handle,
         members: Vec<MemberInfo>,
     ) -> Arc<Self> {
-        let board = Arc::new(Self { local, inbox, runtime, state: Mutex::default() });
+        let state =
+            State { members: Vec::new(), links: BTreeMap::new(), directories, asking: false };
+        let board = Arc::new(Self { local, inbox, runtime, state: Mutex::new(state) });
         board.set_members(members);
         board
     }
@@ -157,8 +162,51 @@ impl Switchboard {
         if !known && !state.members.is_empty() {
             return Err(handshake::Verdict::NotAMember);
         }
-        let first = *state.directories.entry(from).or_insert(directory);
-        if first == directory { Ok(()) } else { Err(handshake::Verdict::OtherDirectory) }
+        match state.directories.admits(from, directory) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(handshake::Verdict::OtherDirectory),
+            Err(error) => {
+                tracing::error!(%error, "cannot remember the data directory of a peer");
+                Err(handshake::Verdict::Busy)
+            }
+        }
+    }
+
+    /// Someone unknown wants to send. This node may have been away while a member was added, and if that one
+    /// leads now, nobody else brings the news: so the others are asked, and whom they name is a peer until
+    /// the log says who the members are.
+    fn ask_about(self: &Arc<Self>, unknown: NodeId) {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.asking, true) {
+            return;
+        }
+        let others: Vec<Vec<Url>> = state.links.values().map(Link::urls).collect();
+        drop(state);
+        let board = Arc::clone(self);
+        tokio::spawn(async move {
+            for urls in others {
+                let Ok((cluster, members)) = join::ask(&urls).await else { continue };
+                let found = members.into_iter().find(|member| member.id == unknown.0);
+                if let Some(member) = found.filter(|_| cluster == board.local.identity.cluster) {
+                    board.introduce(member);
+                    break;
+                }
+            }
+            board.lock().asking = false;
+        });
+    }
+
+    fn introduce(&self, member: MemberInfo) {
+        let mut state = self.lock();
+        if state.members.iter().any(|known| known.id == member.id) {
+            return;
+        }
+        let (id, urls) = (NodeId(member.id), urls(&member));
+        tracing::info!(peer = format!("{:x}", id.0), "learnt of a new member from the others");
+        let inbox = Arc::clone(&self.inbox);
+        let link = Link::start(&self.runtime, self.local, id, urls, inbox);
+        state.links.insert(id, link);
+        state.members.push(member);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -31,7 +31,7 @@ use crate::limits::{BLOCKING_THREADS, HANDOVER_TIMEOUT, SHUTDOWN_GRACE};
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::node_thread::{self, NodeThread};
-use crate::peer::{self, Local, Switchboard};
+use crate::peer::{self, Directories, Local, Switchboard};
 use crate::runtime::Runtime;
 use crate::serve::{self, Faces};
 use crate::terminal::{complain, say};
@@ -134,7 +134,9 @@ impl Server {
         let node = Node::new(node_config, recovered, kv, engine)
             .map_err(|halt| Fatal::Refused(halt.to_string()))?;
         let local = Local { identity, boot, directory: dir.number()? };
-        let peers = Switchboard::new(local, Arc::clone(&inbox), first.handle().clone(), members);
+        let directories = Directories::load(dir.root())?;
+        let runtime = first.handle().clone();
+        let peers = Switchboard::new(local, directories, Arc::clone(&inbox), runtime, members);
 
         let mut mailboxes = Vec::new();
         let mut lanes = Vec::new();
@@ -356,7 +358,8 @@ fn node_config(config: &Config, id: NodeId, generation: u64, boot: u64) -> quora
         max_txn_ops: config.max_txn_ops,
         max_request_bytes: config.max_request_bytes,
         quota_bytes: config.quota_bytes,
-        table_bytes: crate::limits::TABLE_BYTES,
+        table_bytes: config.engine_table_bytes,
+        log_cache_bytes: config.log_cache_bytes,
         generation,
         // etcd's: five seconds and two elections.
         request_timeout: crate::limits::REQUEST_TIMEOUT + 2 * config.election_timeout,

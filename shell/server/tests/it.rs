@@ -17,5 +17,7 @@ mod lease;
 mod maintenance;
 #[path = "it/process.rs"]
 mod process;
+#[path = "it/snapshot.rs"]
+mod snapshot;
 #[path = "it/watch.rs"]
 mod watch;

@@ -43,15 +43,27 @@ use quorate_engine::{
     Direction, Engine, EngineError, MAX_KEY_BYTES, MAX_SEALED_TABLES, Pair, Read, Usage,
 };
 
-pub(crate) use limits::{L0_RUNS_TO_MERGE, MAX_L0_RUNS, TABLE_FILE_BYTES};
+pub(crate) use limits::{L0_RUNS_TO_MERGE, MAX_L0_RUNS, MERGE_RESERVE_BYTES, TABLE_FILE_BYTES};
 use memory_table::MemoryTable;
-pub use open::{EngineOptions, engine_dir, remove_generation};
+pub use open::{EngineOptions, engine_dir, remove_generation, remove_other_generations};
 use read::Lookup;
 pub(crate) use read::failure;
 pub use shared::EngineFigures;
 use shared::Garbage;
 pub(crate) use shared::{Sealed, Shared, Work};
 pub use snapshot::DiskSnapshot;
+
+/// Whether an engine, its thread or a snapshot of it is left: until then its directory must stay.
+#[derive(Clone)]
+pub struct EngineUse(std::sync::Weak<Shared>);
+
+impl EngineUse {
+    /// See the type.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
 
 /// The engine of one group, as its owner, the node thread, holds it.
 pub struct DiskEngine {
@@ -98,6 +110,12 @@ impl DiskEngine {
             last_sealed: 0,
             shared,
         })
+    }
+
+    /// Tells, also after the engine is gone, whether anything still reads its files.
+    #[must_use]
+    pub fn in_use(&self) -> EngineUse {
+        EngineUse(Arc::downgrade(&self.shared))
     }
 
     /// Figures for operators; takes no lock that a flush holds.
@@ -215,10 +233,13 @@ impl Engine for DiskEngine {
     }
 
     fn usage(&self) -> Usage {
+        // First: then a table that becomes durable meanwhile is not counted twice.
+        let disk_bytes = self.shared.figures.disk_bytes.load(Ordering::Acquire);
         Usage {
             active_bytes: self.active.table.size(),
             sealed_tables: self.shared.sealed_tables(),
-            disk_bytes: self.shared.figures.disk_bytes.load(Ordering::Relaxed),
+            disk_bytes,
+            sealed_bytes: self.shared.figures.sealed_bytes.load(Ordering::Relaxed),
         }
     }
 

@@ -16,12 +16,14 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lsm_tree::AbstractTree;
 use lsm_tree::compaction::Leveled;
+use lsm_tree::{AbstractTree, SeqNo, Tree};
 use quorate_engine::EngineError;
 
+use crate::disk::free_space;
 use crate::engine::{
-    DiskEngine, L0_RUNS_TO_MERGE, MAX_L0_RUNS, Sealed, Shared, TABLE_FILE_BYTES, Work, failure,
+    DiskEngine, L0_RUNS_TO_MERGE, MAX_L0_RUNS, MERGE_RESERVE_BYTES, Sealed, Shared,
+    TABLE_FILE_BYTES, Work, failure,
 };
 
 /// Below the other threads, but not starved.
@@ -35,6 +37,9 @@ pub enum EngineEvent {
         /// As it was given to `seal`.
         applied: u64,
     },
+    /// All files have been merged, after a call of [`EngineThread::merge_all`] and after every checkpoint
+    /// that was reported before. Not, if the disk has no room for it.
+    Merged,
     /// Flushing or compacting failed; the node must halt. Nothing follows.
     Failed(EngineError),
 }
@@ -62,6 +67,14 @@ impl EngineThread {
             .spawn(move || worker.run(notify))
             .map_err(|error| EngineError::Io(format!("starting the engine thread: {error}")))?;
         Ok(Self { shared, handle: Some(handle) })
+    }
+
+    /// Writes out everything that is sealed, then merges all files into the last level, which leaves
+    /// nothing dead behind except what open snapshots see. Reported as [`EngineEvent::Merged`]; several
+    /// calls may be answered by one. Nothing is flushed while it merges, and the files need their size
+    /// again: where that is not free, nothing is merged.
+    pub fn merge_all(&self) {
+        self.shared.merge_all();
     }
 
     /// Stops after the step under way. Tables that are sealed and not flushed stay in the log alone.
@@ -118,6 +131,11 @@ impl Worker {
             match self.shared.next_work(compact, full) {
                 Work::Stop => return Ok(()),
                 Work::Compact => compact = self.compact()?,
+                Work::MergeAll => {
+                    self.merge_all()?;
+                    notify(EngineEvent::Merged);
+                    compact = true;
+                }
                 Work::Flush(sealed) => {
                     self.flush(&sealed)?;
                     notify(EngineEvent::Durable { applied: sealed.applied });
@@ -153,7 +171,7 @@ impl Worker {
         drop(lock);
         // It says nothing when it does not know the table; then nothing would be durable.
         assert!(tree.current_version().id() > before, "the flushed table was not registered");
-        self.shared.install(1);
+        self.shared.install(Some(sealed));
         self.shared.pop_sealed(sealed.applied);
         self.shared.figures.flushes.fetch_add(1, Ordering::Relaxed);
         self.shared.figures.flush_ns.fetch_add(nanos(begin.elapsed()), Ordering::Relaxed);
@@ -162,15 +180,41 @@ impl Worker {
 
     /// One step of compaction; whether it changed anything, so that another may follow.
     fn compact(&self) -> Result<bool, EngineError> {
+        self.rewrite(|tree, watermark| {
+            tree.compact(Arc::<Leveled>::clone(&self.strategy), watermark)
+        })
+    }
+
+    /// Merges everything, if there is room for a second copy.
+    fn merge_all(&self) -> Result<(), EngineError> {
+        let tree = &self.shared.tree;
+        let needed = self.shared.figures.disk_bytes.load(Ordering::Relaxed);
+        let free = free_space(&tree.tree_config().path)
+            .map_err(|error| EngineError::Io(format!("free space: {error}")))?;
+        if needed == 0 {
+            return Ok(());
+        }
+        if free < needed.saturating_add(MERGE_RESERVE_BYTES) {
+            tracing::warn!(free, needed, "not merged: the disk has no room for a second copy");
+            return Ok(());
+        }
+        self.rewrite(|tree, watermark| tree.major_compact(TABLE_FILE_BYTES, watermark))?;
+        Ok(())
+    }
+
+    /// Lets the tree replace files; whether it did.
+    fn rewrite(
+        &self,
+        replace: impl FnOnce(&Tree, SeqNo) -> lsm_tree::Result<()>,
+    ) -> Result<bool, EngineError> {
         let begin = Instant::now();
         let tree = &self.shared.tree;
         let before = tree.current_version().id();
-        let watermark = self.shared.boundary.watermark();
-        tree.compact(Arc::<Leveled>::clone(&self.strategy), watermark).map_err(failure)?;
+        replace(tree, self.shared.boundary.watermark()).map_err(failure)?;
         if tree.current_version().id() == before {
             return Ok(false);
         }
-        self.shared.install(0);
+        self.shared.install(None);
         self.shared.figures.compactions.fetch_add(1, Ordering::Relaxed);
         self.shared.figures.compaction_ns.fetch_add(nanos(begin.elapsed()), Ordering::Relaxed);
         Ok(true)

@@ -8,7 +8,8 @@ mod wal_thread;
 
 pub use disk::{DirectoryLock, FileDisk, LOCK_FILE, LockError, free_space};
 pub use engine::{
-    DiskEngine, DiskSnapshot, EngineFigures, EngineOptions, engine_dir, remove_generation,
+    DiskEngine, DiskSnapshot, EngineFigures, EngineOptions, EngineUse, engine_dir,
+    remove_generation, remove_other_generations,
 };
 pub use engine_thread::{EngineEvent, EngineThread};
 pub use latency::{BUCKETS, LatencyFigures, LatencyHistogram};

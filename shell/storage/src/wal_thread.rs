@@ -166,6 +166,13 @@ impl WalHandle {
         Ok(Some(events))
     }
 
+    /// Whether everything that was handed over is durable and nothing is under way.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let queue = lock(&self.shared.queue);
+        !queue.busy && queue.inputs.is_empty() && lock(&self.shared.writer).is_idle()
+    }
+
     /// Whether less than `MAX_PENDING_BYTES` waits to be written.
     #[must_use]
     pub fn has_room(&self) -> bool {

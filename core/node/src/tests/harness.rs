@@ -26,6 +26,7 @@ pub(super) fn config(id: u64) -> Config {
         max_request_bytes: 1_572_864,
         quota_bytes: 0,
         table_bytes: 1 << 20,
+        log_cache_bytes: 64 << 20,
         generation: 1,
         request_timeout: Duration::from_secs(7),
         auto_compaction: AutoCompaction::Off,
@@ -47,6 +48,7 @@ pub(super) struct Server {
     /// Handed to the disk and not answered yet.
     pub(super) unsynced: Vec<Seq>,
     pub(super) sealed: usize,
+    pub(super) defragments: usize,
     pub(super) events: Vec<i64>,
 }
 
@@ -102,7 +104,14 @@ impl World {
         };
         let kv = Kv::open(&engine).expect("engine opens");
         let node = Node::new(self.configs[&id].clone(), recovered, kv, engine).expect("starts");
-        let server = Server { node, log, unsynced: Vec::new(), sealed: 0, events: Vec::new() };
+        let server = Server {
+            node,
+            log,
+            unsynced: Vec::new(),
+            sealed: 0,
+            defragments: 0,
+            events: Vec::new(),
+        };
         self.servers.insert(id, server);
     }
 
@@ -162,6 +171,7 @@ impl World {
                 server.events.extend(batches.iter().map(|batch| batch.revision.0));
             }
             Output::Sealed => server.sealed += 1,
+            Output::Defragment => server.defragments += 1,
             Output::SendSnapshot { to, start, membership, snapshot, .. } => {
                 let engine = copy(&snapshot, start.index.0);
                 let generation = 2;

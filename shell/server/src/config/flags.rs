@@ -38,6 +38,8 @@ pub const FLAGS: &[Flag] = &[
     flag("quota-backend-bytes", "BYTES", "largest store; 0 = none (2 GiB as etcd), -1 = none [0]"),
     flag("max-txn-ops", "N", "operations in a transaction [128]"),
     flag("max-request-bytes", "BYTES", "largest request [1572864]"),
+    flag("engine-table-bytes", "BYTES", "expert: writes gathered before a checkpoint [33554432]"),
+    flag("log-cache-bytes", "BYTES", "expert: log kept in memory for members that lag [67108864]"),
     flag("auto-compaction-mode", "periodic|revision", "what the retention counts [periodic]"),
     flag("auto-compaction-retention", "DURATION|N", "history kept, hours if bare; 0 = all [0]"),
     flag("watch-progress-notify-interval", "DURATION", "between progress notices [10m]"),

@@ -128,6 +128,8 @@ fn bad_values_name_their_source() {
     assert!(usage(&["--initial-cluster", "default=http://h:1"]).contains("different addresses"));
     assert!(usage(&["--initial-cluster-state", "old"]).contains("new or existing"));
     assert!(usage(&["--nodes", "2"]).contains("1 or 3"));
+    assert!(usage(&["--engine-table-bytes", "1"]).contains("65536 to 33554432"));
+    assert!(usage(&["--log-cache-bytes", "1"]).contains("65536 to 4294967296"));
     assert!(usage(&["--log-level", "loud"]).contains("'loud'"));
 }
 

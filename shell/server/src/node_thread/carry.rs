@@ -72,6 +72,7 @@ impl Driver {
             Output::Leader { term, leader, role } => self.leader_changed(term, leader, role),
             // The engine's thread has been woken by the sealing itself.
             Output::Sealed => {}
+            Output::Defragment => self.parts.engine_thread.merge_all(),
         }
         Ok(())
     }

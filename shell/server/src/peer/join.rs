@@ -38,7 +38,7 @@ pub async fn find_cluster(config: &Config) -> Result<Found, Fatal> {
     Err(Fatal::Runtime(format!("cannot join: no member of the cluster answers; {last}")))
 }
 
-async fn ask(urls: &[Url]) -> std::io::Result<(ClusterId, Vec<MemberInfo>)> {
+pub(super) async fn ask(urls: &[Url]) -> std::io::Result<(ClusterId, Vec<MemberInfo>)> {
     let nobody = Identity { cluster: ClusterId(0), node: NodeId(0) };
     let local = Local { identity: nobody, boot: 0, directory: 0 };
     let hello = Hello::new(Kind::Question, local, NodeId(0));

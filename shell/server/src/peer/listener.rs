@@ -40,7 +40,7 @@ pub async fn serve(listener: TcpListener, board: Arc<Switchboard>, snapshots: Ar
 
 async fn connection(
     mut stream: TcpStream,
-    board: &Switchboard,
+    board: &Arc<Switchboard>,
     snapshots: &Receiver,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -50,6 +50,9 @@ async fn connection(
     handshake::answer(&mut stream, local, verdict).await?;
     if verdict != Verdict::Welcome {
         tracing::warn!(from = format!("{:x}", hello.from.node.0), %verdict, "refused a connection");
+        if verdict == Verdict::NotAMember {
+            board.ask_about(hello.from.node);
+        }
         return Ok(());
     }
     match hello.kind {

@@ -8,6 +8,7 @@
 //! The receiver writes the pairs into the engine directory of a new generation, synced, and offers it
 //! to the node; what the node does not want is deleted.
 
+use std::future::Future;
 use std::io;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use bytes::{Buf, BufMut, Bytes};
 use quorate_consensus::codec::{decode_membership, encode_membership};
 use quorate_consensus::{GroupId, GroupTime, LogIndex, LogStart, Membership, NodeId, Term};
 use quorate_engine::{Direction, EngineError, Pair, Read};
-use quorate_node::Input;
+use quorate_node::{Failure, Input};
 use quorate_storage::{DiskEngine, EngineOptions, remove_generation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,6 +33,7 @@ use crate::Snapshot;
 use crate::config::values::Url;
 use crate::handle::Handle;
 use crate::inbox::Inbox;
+use crate::limits::SNAPSHOT_STALL;
 
 /// Content of one frame of pairs, in bytes, unless one pair is larger.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -58,19 +60,24 @@ pub(super) async fn send(
     let (mut stream, _) = connect(urls, Hello::new(Kind::Snapshot, local, to)).await?;
     let mut buffer = Vec::new();
     frame::put(&mut buffer, |out| put_header(out, group, start, &membership));
-    stream.write_all(&buffer).await?;
+    in_time(stream.write_all(&buffer)).await?;
     let (chunks, mut receiver) = mpsc::channel(CHUNKS_AHEAD);
     let scan = tokio::task::spawn_blocking(move || scan(&snapshot, &chunks));
     while let Some(chunk) = receiver.recv().await {
-        stream.write_all(&chunk).await?;
+        in_time(stream.write_all(&chunk)).await?;
     }
     scan.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
     buffer.clear();
     frame::put(&mut buffer, |_| ());
-    stream.write_all(&buffer).await?;
+    in_time(stream.write_all(&buffer)).await?;
     let answer = tokio::time::timeout(INSTALL_TIMEOUT, stream.read_u64_le());
     let applied = answer.await.map_err(|_| bad("no answer in time"))??;
     Ok((applied > 0).then_some(LogIndex(applied)))
+}
+
+/// One step of a transfer: a peer that has stopped without a word must not hold it for ever.
+async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(SNAPSHOT_STALL, step).await.map_err(|_| bad("it stands still"))?
 }
 
 fn put_header(out: &mut Vec<u8>, group: GroupId, start: LogStart, membership: &Membership) {
@@ -158,7 +165,7 @@ impl Receiver {
     pub(super) async fn receive(&self, stream: TcpStream) -> io::Result<()> {
         let _one = self.one.try_acquire().map_err(|_| bad("a snapshot is under way"))?;
         let mut frames = Frames::new(stream);
-        let header = frames.next().await?.ok_or_else(|| bad("no header"))?;
+        let header = in_time(frames.next()).await?.ok_or_else(|| bad("no header"))?;
         let (group, start, membership) = take_header(header)?;
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let (chunks, receiver) = mpsc::channel(CHUNKS_AHEAD);
@@ -181,9 +188,11 @@ impl Receiver {
     async fn wait_for(&self, index: LogIndex) -> Option<LogIndex> {
         let looks = INSTALL_TIMEOUT.as_millis() / INSTALL_POLL.as_millis() / 2;
         for _ in 0..looks {
-            let status = self.handle.status().await.ok()?;
-            if status.applied >= index {
-                return Some(status.applied);
+            match self.handle.status().await {
+                Ok(status) if status.applied >= index => return Some(status.applied),
+                Err(Failure::Stopped) => return None,
+                // While it goes over it answers nobody.
+                Ok(_) | Err(_) => {}
             }
             tokio::time::sleep(INSTALL_POLL).await;
         }
@@ -197,7 +206,7 @@ async fn forward(
     chunks: mpsc::Sender<Option<Bytes>>,
 ) -> io::Result<()> {
     loop {
-        let chunk = frames.next().await?.ok_or_else(|| bad("the snapshot ends early"))?;
+        let chunk = in_time(frames.next()).await?.ok_or_else(|| bad("the snapshot ends early"))?;
         let last = chunk.is_empty();
         let handed = chunks.send((!last).then_some(chunk)).await;
         if last || handed.is_err() {

@@ -8,16 +8,23 @@ use quorate_wire::etcdserverpb as pb;
 
 use crate::process::{Server, get, put};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Cluster {
-    dir: tempfile::TempDir,
-    flags: Vec<Vec<String>>,
+/// Three members, running or not.
+pub(crate) struct Cluster {
+    pub(crate) dir: tempfile::TempDir,
+    /// What each is started with; the last flag's value names the first members.
+    pub(crate) flags: Vec<Vec<String>>,
 }
 
 impl Cluster {
     /// Names three members; nothing is started.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with these flags in front of the others.
+    pub(crate) fn with(extra: &[&str]) -> Self {
         // The ports are free now; that nobody takes them before the servers do is likely enough.
         let listeners: Vec<_> =
             (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
@@ -30,8 +37,10 @@ impl Cluster {
         let all = all.join(",");
         let flags = urls.iter().enumerate().map(|(at, url)| {
             let name = format!("n{at}");
-            ["--name", &name, "--listen-client-urls", "http://127.0.0.1:0"]
-                .into_iter()
+            extra
+                .iter()
+                .copied()
+                .chain(["--name", &name, "--listen-client-urls", "http://127.0.0.1:0"])
                 .chain(["--listen-peer-urls", url, "--initial-cluster", &all])
                 .map(str::to_owned)
                 .collect()
@@ -39,20 +48,20 @@ impl Cluster {
         Self { dir: tempfile::tempdir().expect("temp"), flags: flags.collect() }
     }
 
-    fn spawn(&self, at: usize) -> Server {
+    pub(crate) fn spawn(&self, at: usize) -> Server {
         let flags: Vec<&str> = self.flags[at].iter().map(String::as_str).collect();
         let dir: &Path = &self.dir.path().join(format!("n{at}"));
         Server::spawn(dir, &flags)
     }
 
-    fn start(&self) -> Vec<Server> {
+    pub(crate) fn start(&self) -> Vec<Server> {
         let mut servers: Vec<Server> = (0..3).map(|at| self.spawn(at)).collect();
         servers.iter_mut().for_each(Server::wait);
         servers
     }
 }
 
-async fn leader(servers: &[Server]) -> usize {
+pub(crate) async fn leader(servers: &[Server]) -> usize {
     let status = servers[0].maintenance().await.status(pb::StatusRequest {}).await;
     let leader = status.expect("status").into_inner().leader;
     for (at, server) in servers.iter().enumerate() {
@@ -65,7 +74,7 @@ async fn leader(servers: &[Server]) -> usize {
 }
 
 /// Puts until it works: an election may be under way.
-async fn put_eventually(server: &Server, key: &'static str, value: &'static str) {
+pub(crate) async fn put_eventually(server: &Server, key: &'static str, value: &'static str) {
     let mut kv = server.kv().await;
     let begun = Instant::now();
     while let Err(status) = kv.put(put(key, value)).await {
@@ -74,7 +83,7 @@ async fn put_eventually(server: &Server, key: &'static str, value: &'static str)
     }
 }
 
-async fn read(server: &Server, key: &'static str) -> String {
+pub(crate) async fn read(server: &Server, key: &'static str) -> String {
     let mut kv = server.kv().await;
     let begun = Instant::now();
     loop {

@@ -9,13 +9,13 @@ use tonic::Streaming;
 use crate::process::{Server, put, revision};
 
 /// One stream.
-struct Stream {
+pub(crate) struct Stream {
     requests: mpsc::Sender<pb::WatchRequest>,
     responses: Streaming<pb::WatchResponse>,
 }
 
 impl Stream {
-    async fn open(server: &Server) -> Self {
+    pub(crate) async fn open(server: &Server) -> Self {
         let (requests, receiver) = mpsc::channel(16);
         let watching = server.watch().await.watch(ReceiverStream::new(receiver)).await;
         Self { requests, responses: watching.expect("a stream").into_inner() }
@@ -26,11 +26,11 @@ impl Stream {
         self.requests.send(request).await.expect("open");
     }
 
-    async fn create(&self, request: pb::WatchCreateRequest) {
+    pub(crate) async fn create(&self, request: pb::WatchCreateRequest) {
         self.send(pb::watch_request::RequestUnion::CreateRequest(request)).await;
     }
 
-    async fn next(&mut self) -> pb::WatchResponse {
+    pub(crate) async fn next(&mut self) -> pb::WatchResponse {
         let next =
             tokio::time::timeout(std::time::Duration::from_secs(10), self.responses.message());
         next.await.expect("an answer in time").expect("open").expect("a response")

@@ -11,6 +11,10 @@ pub(crate) const L0_RUNS_TO_MERGE: u8 = 4;
 /// nothing interrupts, so it bounds how long a sealed table may have to wait.
 pub(crate) const TABLE_FILE_BYTES: u64 = 32 << 20;
 
+/// Free space that a merge of all files must leave beside its own output, in bytes: the log and the next
+/// checkpoints go on meanwhile. More than what the server refuses writes at, so that no merge causes that.
+pub(crate) const MERGE_RESERVE_BYTES: u64 = 512 << 20;
+
 /// Open table files.
 pub(crate) const OPEN_FILES: usize = 256;
 

@@ -86,6 +86,26 @@ pub fn remove_generation(root: &Path, group: GroupId, generation: u64) -> Result
     }
 }
 
+/// Deletes every generation but the one that the log names: what a crash has left of snapshots that were
+/// not installed, and of engines that were left for one.
+///
+/// # Errors
+/// `Io`.
+pub fn remove_other_generations(root: &Path, group: GroupId, kept: u64) -> Result<(), EngineError> {
+    let kept = engine_dir(root, group, kept);
+    let Some(parent) = kept.parent().filter(|parent| parent.exists()) else { return Ok(()) };
+    for entry in fs::read_dir(parent).map_err(|error| at(parent, &error))? {
+        let path = entry.map_err(|error| at(parent, &error))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        // Other names are not ours.
+        let generation = name.and_then(|name| name.parse().ok());
+        if let Some(generation) = generation.filter(|_| path != kept) {
+            remove_generation(root, group, generation)?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn open_tree(
     dir: &Path,
     may_create: bool,

@@ -34,6 +34,8 @@ pub(super) struct Garbage {
 /// What the engine thread is to do next.
 pub(crate) enum Work {
     Flush(Sealed),
+    /// Everything, into the last level.
+    MergeAll,
     Compact,
     Stop,
 }
@@ -65,6 +67,8 @@ struct Queue {
     /// Oldest first. The one being flushed stays at the front until it is durable.
     sealed: VecDeque<Sealed>,
     stop: bool,
+    /// All files are to be merged once no sealed table waits.
+    merge_all: bool,
     /// At most one item for each change of the files, which the same thread makes.
     garbage: Vec<Garbage>,
 }
@@ -73,6 +77,7 @@ struct Queue {
 pub(crate) struct Counters {
     pub(crate) disk_bytes: AtomicU64,
     pub(crate) live_bytes: AtomicU64,
+    pub(crate) sealed_bytes: AtomicU64,
     pub(crate) l0_runs: AtomicUsize,
     pub(crate) table_files: AtomicUsize,
     pub(crate) flushes: AtomicU64,
@@ -140,14 +145,17 @@ impl Shared {
         (self.installed.load(Ordering::Acquire), newest.flushed, Arc::clone(&newest.lookup))
     }
 
-    /// After the files changed: gives the owner a lookup into the new ones. `flushed` tables more are in it.
-    pub(crate) fn install(&self, flushed: u64) {
+    /// After the files changed: gives the owner a lookup into the new ones. If a table was flushed, it is
+    /// in it.
+    pub(crate) fn install(&self, flushed: Option<&Sealed>) {
         let lookup = lookup(&self.tree);
         let mut newest = lock(&self.newest);
-        newest.flushed += flushed;
+        newest.flushed += u64::from(flushed.is_some());
         newest.lookup = lookup;
         self.installed.fetch_add(1, Ordering::AcqRel);
         drop(newest);
+        let bytes = flushed.map_or(0, |sealed| sealed.table.size());
+        self.figures.sealed_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.measure();
     }
 
@@ -157,7 +165,7 @@ impl Shared {
         let deepest =
             version.iter_levels().map(|level| level.size()).filter(|size| *size > 0).last();
         let figures = &self.figures;
-        figures.disk_bytes.store(disk, Ordering::Relaxed);
+        figures.disk_bytes.store(disk, Ordering::Release);
         figures.live_bytes.store(deepest.unwrap_or(0), Ordering::Relaxed);
         figures.l0_runs.store(version.l0().run_count(), Ordering::Relaxed);
         figures.table_files.store(version.table_count(), Ordering::Relaxed);
@@ -191,6 +199,7 @@ impl Shared {
     }
 
     pub(super) fn push_sealed(&self, sealed: Sealed) {
+        self.figures.sealed_bytes.fetch_add(sealed.table.size(), Ordering::Relaxed);
         let mut queue = lock(&self.queue);
         queue.sealed.push_back(sealed);
         self.waiting.store(queue.sealed.len(), Ordering::Release);
@@ -205,8 +214,8 @@ impl Shared {
         self.waiting.store(queue.sealed.len(), Ordering::Release);
     }
 
-    /// Waits for something to do: stop before flush, flush before compaction, unless level 0 is so full
-    /// (`compact_first`) that it is the other way round.
+    /// Waits for something to do: stop before flush, flush before a merge of everything, that before
+    /// compaction, unless level 0 is so full (`compact_first`) that compaction comes before flushes.
     pub(crate) fn next_work(&self, compact: bool, compact_first: bool) -> Work {
         let mut queue = lock(&self.queue);
         loop {
@@ -221,6 +230,10 @@ impl Shared {
             }
             match queue.sealed.front() {
                 Some(sealed) if !(compact && compact_first) => return Work::Flush(sealed.clone()),
+                _ if queue.merge_all && queue.sealed.is_empty() => {
+                    queue.merge_all = false;
+                    return Work::MergeAll;
+                }
                 _ if compact => return Work::Compact,
                 _ => queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
             }
@@ -230,6 +243,12 @@ impl Shared {
     /// Leaves it to the engine thread to free this.
     pub(super) fn discard(&self, garbage: Garbage) {
         lock(&self.queue).garbage.push(garbage);
+        self.wake.notify_one();
+    }
+
+    /// Tells the engine thread to merge everything once what is sealed now has been written out.
+    pub(crate) fn merge_all(&self) {
+        lock(&self.queue).merge_all = true;
         self.wake.notify_one();
     }
 

@@ -12,6 +12,7 @@ use crate::{EngineEvent, EngineThread};
 mod corruption;
 mod crash;
 mod files;
+mod merge;
 
 const GROUP: GroupId = GroupId(1);
 
@@ -73,7 +74,7 @@ impl Subject for AllTheTime {
         let (_, told, _) = self.0.as_ref().unwrap();
         while engine.usage().sealed_tables > 0 {
             match told.recv().unwrap() {
-                EngineEvent::Durable { .. } => engine.invariants(),
+                EngineEvent::Durable { .. } | EngineEvent::Merged => engine.invariants(),
                 EngineEvent::Failed(error) => panic!("{error}"),
             }
         }
@@ -102,7 +103,7 @@ fn events_come_in_the_order_of_sealing() {
     for expected in [3, 5, 8] {
         match told.recv().unwrap() {
             EngineEvent::Durable { applied } => assert_eq!(applied, expected),
-            EngineEvent::Failed(error) => panic!("{error}"),
+            other => panic!("{other:?}"),
         }
     }
     thread.stop();

@@ -20,8 +20,7 @@ pub(super) async fn status(api: Api, _: pb::StatusRequest) -> Result<pb::StatusR
     if leader == 0 {
         errors.push("etcdserver: no leader".to_owned());
     }
-    let bytes = status.usage.disk_bytes + status.usage.active_bytes;
-    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    let bytes = i64::try_from(status.usage.total_bytes()).unwrap_or(i64::MAX);
     Ok(pb::StatusResponse {
         header: api.identity.header(stamp(&status)),
         version: VERSION_TOLD.to_owned(),
@@ -129,11 +128,12 @@ pub(super) async fn move_leader(
     Ok(pb::MoveLeaderResponse { header: None })
 }
 
-/// Nothing to do: space is given back while running. etcd's answer has no header.
+/// Gives the space of what is dead back at once. etcd's answer has no header.
 pub(super) async fn defragment(
-    _: Api,
+    api: Api,
     _: pb::DefragmentRequest,
 ) -> Result<pb::DefragmentResponse, Status> {
+    api.handle.defragment().await.map_err(|failure| errors::failure(&failure))?;
     Ok(pb::DefragmentResponse { header: None })
 }
 
