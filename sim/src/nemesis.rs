@@ -9,6 +9,7 @@ use crate::disk::{Crash, Fault, Latency};
 use crate::faults::FaultKind;
 use crate::planted::Planted;
 use crate::queue::Time;
+use crate::server::Server;
 use crate::world::{CALM_UNTIL_MS, Event, World};
 
 /// The end of a fault.
@@ -173,6 +174,9 @@ impl World {
         if (damaged + 1) * 2 >= self.options.nodes || !self.server(id).founder {
             return;
         }
+        if !self.majority_stays_whole(id) {
+            return;
+        }
         let Ok(found) = inspect(&self.server(id).disk) else { return };
         let closed = found.segments.len().saturating_sub(2);
         let closed: Vec<_> = found.segments[..closed].iter().filter(|s| s.end > 0).collect();
@@ -186,6 +190,18 @@ impl World {
         server.disk.flip_bit(segment.segment, offset, bit);
         server.flipped = true;
         self.restart(id, Crash::Kill, 300_000);
+    }
+
+    /// Whether a majority of the voters, as whoever runs knows them, would be undamaged without `id`:
+    /// members that were removed since the start do not count.
+    fn majority_stays_whole(&self, id: NodeId) -> bool {
+        self.servers.values().filter_map(Server::up).all(|up| {
+            let voters: Vec<NodeId> = up.node.raft_machine().membership().voters().collect();
+            let whole = |voter: &&NodeId| {
+                **voter != id && self.servers.get(voter).is_some_and(|s| !s.flipped)
+            };
+            voters.iter().filter(whole).count() * 2 > voters.len()
+        })
     }
 
     fn jump(&mut self, id: NodeId) {
