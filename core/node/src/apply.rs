@@ -1,7 +1,8 @@
 //! Committed entries: handed to the state machine in order, each once; the node that asked answers.
 //!
-//! All events of a run of entries go out before all of its replies, so that no client can learn of its
-//! write before the watch hubs have.
+//! A burst applies a bounded number: the replies to these leave while the next ones are applied, instead of
+//! all clients waiting for the last one's turn. All events of a run of entries go out before all of its
+//! replies, so that no client can learn of its write before the watch hubs have.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use quorate_engine::Engine;
 use quorate_kv::{Applied, At, Command, EventBatch, KeyspaceId, Refusal, Reply as KvReply};
 
 use crate::envelope::{self, Envelope};
+use crate::limits::ENTRIES_PER_BURST;
 use crate::node::{Halt, Node};
 use crate::pending::Waiter;
 use crate::{MemberChange, MemberRefusal, Output, Reply, Stamp, members};
@@ -22,20 +24,26 @@ struct Effects<S: quorate_engine::Read> {
 }
 
 impl<E: Engine> Node<E> {
-    pub(crate) fn apply(
+    /// Applies the next committed entries, as many as fit into a burst.
+    pub(crate) fn apply_some(
         &mut self,
         now: Duration,
-        entries: &[Entry],
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<(), Halt> {
+        if self.unapplied.is_empty() {
+            return Ok(());
+        }
         let mut effects = Effects { events: Vec::new(), rest: Vec::new(), requests: Vec::new() };
-        for entry in entries {
-            self.apply_entry(entry, &mut effects)?;
+        for _ in 0..ENTRIES_PER_BURST {
+            let Some(entry) = self.unapplied.pop_front() else { break };
+            self.apply_entry(&entry, &mut effects)?;
         }
         if !effects.events.is_empty() {
             out.push(Output::Events(effects.events));
         }
         out.append(&mut effects.rest);
+        let index = self.applied.index;
+        self.raft(now, consensus::Input::Applied { index }, out)?;
         for (origin, change) in effects.requests {
             self.lead_member_change(now, origin, &change, out)?;
         }

@@ -19,6 +19,7 @@ impl<E: Engine> Node<E> {
         now: Duration,
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<(), Halt> {
+        self.apply_some(now, out)?;
         self.propose_renewals(now, out)?;
         if let Some(id) = self.reads.start_barrier(now + self.config.request_timeout) {
             self.raft(now, consensus::Input::Read { id }, out)?;

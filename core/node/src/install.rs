@@ -80,6 +80,8 @@ impl<E: Engine> Node<E> {
         (self.applied, self.membership) = (start, membership.clone());
         self.config.generation = generation;
         self.checkpoints.clear();
+        // Committed, so the snapshot contains them.
+        self.unapplied.clear();
         self.sealed = start.index;
         self.next_compaction = Some(now);
         self.tell_jump(out);

@@ -21,6 +21,12 @@ pub const MAX_DEFRAGMENTS: usize = 64;
 /// Leases whose expiry is proposed in one burst: a mass expiry spreads over several entries groups.
 pub const MAX_EXPIRIES_PER_BURST: usize = 256;
 
+/// Committed entries that are applied in one burst; the replies to them leave before the next ones.
+pub const ENTRIES_PER_BURST: usize = 64;
+
+/// Committed entries that wait to be applied; more, and commands are refused as overload.
+pub const MAX_UNAPPLIED: usize = 65_536;
+
 /// Keys that physical compaction looks at in one burst.
 pub const COMPACTION_KEYS_PER_BURST: usize = 512;
 

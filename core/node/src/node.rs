@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use quorate_consensus::{
-    self as consensus, LogIndex, LogStart, Membership, NodeId, Origin, Payload, Raft, Recovered,
-    Role, Seq, Term,
+    self as consensus, Entry, LogIndex, LogStart, Membership, NodeId, Origin, Payload, Raft,
+    Recovered, Role, Seq, Term,
 };
 use quorate_engine::{Engine, EngineError};
 use quorate_kv::{KeyspaceId, Kv, LeaseId};
@@ -80,6 +80,8 @@ pub struct Node<E: Engine> {
     /// The last applied entry, and the membership as of it.
     pub(crate) applied: LogStart,
     pub(crate) membership: Membership,
+    /// Committed entries whose turn has not come, the next one first.
+    pub(crate) unapplied: VecDeque<Entry>,
     pub(crate) installing: Option<Installing>,
     pub(crate) transfer: Option<Transfer>,
     pub(crate) autocompact: AutoCompactor,
@@ -115,6 +117,7 @@ impl<E: Engine> Node<E> {
             sealed: applied.index,
             next_compaction: Some(Duration::ZERO),
             defragments: Defragments::default(),
+            unapplied: VecDeque::new(),
             installing: None,
             transfer: None,
             alarm_proposed: false,
@@ -263,6 +266,8 @@ impl<E: Engine> Node<E> {
         self.defragments.invariants();
         assert_eq!(self.kv.applied(), self.applied.index.0, "state machine and node disagree");
         assert!(self.applied.index <= self.raft.commit(), "applied what is not committed");
+        let next = self.unapplied.front().map(|entry| entry.index);
+        assert!(next.is_none_or(|next| next == self.applied.index.next()), "a gap before {next:?}");
         assert!(
             self.checkpoints.iter().map(|(start, _)| start.index).is_sorted(),
             "checkpoints out of order"

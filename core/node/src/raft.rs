@@ -11,7 +11,7 @@ use crate::pending::Waiter;
 use crate::{Failure, MemberRefusal, Output, Reply, Stamp, envelope};
 
 impl<E: Engine> Node<E> {
-    /// Steps the log's machine and carries out what it wants, until it wants nothing more.
+    /// Steps the log's machine and carries out what it wants.
     pub(crate) fn raft(
         &mut self,
         now: Duration,
@@ -20,13 +20,8 @@ impl<E: Engine> Node<E> {
     ) -> Result<(), Halt> {
         let mut wanted = Vec::new();
         self.raft.step(now, input, &mut wanted)?;
-        let before = self.applied.index;
         for output in wanted {
             self.carry_out(now, output, out)?;
-        }
-        if self.applied.index > before {
-            let index = self.applied.index;
-            self.raft(now, consensus::Input::Applied { index }, out)?;
         }
         Ok(())
     }
@@ -44,7 +39,7 @@ impl<E: Engine> Node<E> {
                 let free = self.outbox.offer(to, after, message);
                 out.extend(free.map(|message| Output::Send { to, group, message }));
             }
-            consensus::Output::Apply { entries } => return self.apply(now, &entries, out),
+            consensus::Output::Apply { entries } => self.unapplied.extend(entries),
             consensus::Output::ReadReady { id, index } => self.reads.confirmed(id, index),
             consensus::Output::ReadRefused { id, reason } => {
                 for read in self.reads.refused(id) {

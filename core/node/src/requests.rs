@@ -11,7 +11,7 @@ use quorate_kv::limits::TxnLimits;
 use quorate_kv::{Alarm, AlarmKind, Command, KeyspaceId, Op, Refusal, check};
 
 use crate::envelope;
-use crate::limits::{MAX_PENDING, MAX_SEALED_TABLES, MAX_WAITING_READS};
+use crate::limits::{MAX_PENDING, MAX_SEALED_TABLES, MAX_UNAPPLIED, MAX_WAITING_READS};
 use crate::node::{Halt, Node};
 use crate::pending::Waiter;
 use crate::reads::{Read, ReadKind, Transfer};
@@ -119,7 +119,8 @@ impl<E: Engine> Node<E> {
         let usage = self.engine.usage();
         let tables_full = usage.sealed_tables >= MAX_SEALED_TABLES
             && usage.active_bytes >= self.config.table_bytes;
-        if tables_full || self.pending.len() >= MAX_PENDING {
+        let behind = self.unapplied.len() >= MAX_UNAPPLIED;
+        if tables_full || behind || self.pending.len() >= MAX_PENDING {
             return Err(Failure::Overloaded);
         }
         let no_space = self.disk_full || self.kv.has_alarm(AlarmKind::NoSpace);

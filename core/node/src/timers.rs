@@ -13,6 +13,9 @@ impl<E: Engine> Node<E> {
     /// When `Input::Tick` is due at the latest, if no input comes before.
     #[must_use]
     pub fn next_deadline(&self, now: Duration) -> Option<Duration> {
+        if !self.unapplied.is_empty() {
+            return Some(now);
+        }
         let compaction = self.next_compaction;
         [
             self.raft.next_deadline(),
