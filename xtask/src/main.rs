@@ -20,7 +20,7 @@ cargo xtask COMMAND
 
   ci            everything that must pass; edits nothing
   fix           formats and applies what the lints suggest
-  test [ARGS]   the inner loop: tests of the default members
+  test [ARGS]   the inner loop: all tests but those of real servers
   tidy          the rules of the house that are code
   bench kv [ARGS]  the table beside etcd, into docs/benchmarks.md (--quick, --only ROW, --nodes 3)
   bench spike [ARGS]  the spike of docs/decisions/0001-threads.md

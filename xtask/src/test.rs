@@ -1,10 +1,14 @@
-//! `test`: the inner loop. Default members only, so that neither tonic's clients nor real servers
-//! are in the way; arguments go to `cargo test`.
+//! `test`: the inner loop. Without the load generator and the real servers; arguments go to
+//! `cargo test`.
 
 use crate::sh;
 use anyhow::Result;
 
+/// What the inner loop does without.
+const LEFT_OUT: [&str; 4] = ["--exclude", "quorate-bench", "--exclude", "quorate-e2e"];
+
 /// Runs the tests.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    sh::run(sh::cargo(&["test", "--quiet"]).args(arguments))
+    let test = &mut sh::cargo(&["test", "--quiet", "--workspace"]);
+    sh::run(test.args(LEFT_OUT).args(arguments))
 }
