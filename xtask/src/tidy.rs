@@ -6,6 +6,7 @@
 mod deps;
 mod files;
 mod links;
+mod planted;
 mod words;
 
 use crate::sh;
@@ -59,6 +60,7 @@ pub(crate) fn run() -> Result<()> {
         findings.extend(words::check(source));
         findings.extend(links::check(source, &root));
         findings.extend(deps::check(source)?);
+        findings.extend(planted::check(source));
     }
     findings.sort();
     for finding in &findings {

@@ -63,5 +63,7 @@ mod types;
 
 pub use api::*;
 pub use message::*;
+#[cfg(feature = "planted")]
+pub use raft::PlantedBug;
 pub use raft::{Config, Flow, Halt, Progress, Raft};
 pub use types::*;

@@ -116,6 +116,8 @@ pub struct Usage {
     pub sealed_bytes: u64,
     /// Bytes of the durable part on disk, dead ones included.
     pub disk_bytes: u64,
+    /// Those of them that merging all files would give back, as an estimate.
+    pub dead_bytes: u64,
 }
 
 impl Usage {
@@ -123,5 +125,11 @@ impl Usage {
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.active_bytes + self.sealed_bytes + self.disk_bytes
+    }
+
+    /// The same without what is dead on disk. What is dead in memory tables counts: nobody knows it.
+    #[must_use]
+    pub fn in_use_bytes(&self) -> u64 {
+        self.total_bytes() - self.dead_bytes.min(self.disk_bytes)
     }
 }

@@ -190,6 +190,7 @@ impl Engine for MemEngine {
             sealed_tables: self.sealed.len(),
             sealed_bytes: self.sealed.iter().map(|sealed| sealed.table_bytes).sum(),
             disk_bytes: self.durable.bytes,
+            dead_bytes: 0,
         }
     }
 

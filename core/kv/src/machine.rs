@@ -266,6 +266,7 @@ impl Kv {
             revision: self.revision(keyspace),
             compact_revision: self.compact_revision(keyspace),
             applied: self.applied,
+            corrupt: self.has_alarm(AlarmKind::Corrupt),
         }
     }
 

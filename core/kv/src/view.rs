@@ -12,7 +12,8 @@ use crate::layout;
 use crate::machine::{Path, branch, next};
 use crate::read::{Keys, resolve};
 use crate::types::{
-    KeyspaceId, LeaseId, Op, OpResult, RangeRequest, RangeResult, Revision, TxnRequest, TxnResult,
+    KeyspaceId, LeaseId, Op, OpResult, RangeRequest, RangeResult, Refusal, Revision, TxnRequest,
+    TxnResult,
 };
 
 mod hash;
@@ -34,14 +35,18 @@ pub struct View<S> {
     pub compact_revision: Revision,
     /// The last entry that the view contains.
     pub applied: u64,
+    /// Whether a CORRUPT alarm stands: ranges and transactions are refused. Hashes, history and leases are
+    /// not, since an operator finds the bad member with them.
+    pub corrupt: bool,
 }
 
 impl<S: Read> View<S> {
     /// Reads a range. Costs a walk over all keys of the range, whatever the limit (see `read`).
     ///
     /// # Errors
-    /// `Compacted` or `FutureRevision` refused; or the engine failed.
+    /// `Corrupt`, `Compacted` or `FutureRevision` refused; or the engine failed.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResult, ReadError> {
+        self.check_alarm()?;
         let at = self.resolve(request.revision)?;
         Ok(self.keys().range(request, at, self.revision)?)
     }
@@ -49,11 +54,12 @@ impl<S: Read> View<S> {
     /// Carries out a transaction for which `check::is_read_only` holds.
     ///
     /// # Errors
-    /// `Compacted` or `FutureRevision` for any range on its path, or the engine failed.
+    /// `Corrupt`; `Compacted` or `FutureRevision` for any range on its path; or the engine failed.
     ///
     /// # Panics
     /// When there is a put or a delete on its path.
     pub fn txn_read_only(&self, txn: &TxnRequest) -> Result<TxnResult, ReadError> {
+        self.check_alarm()?;
         let path = Path::decide(txn, &self.keys())?;
         self.read_path(txn, &path)
     }
@@ -79,6 +85,11 @@ impl<S: Read> View<S> {
         let bounds = layout::attachments(self.keyspace, lease);
         let scan = self.snapshot.scan(layout::borrow(&bounds), Direction::Forward);
         scan.map(|pair| layout::attached_key(&pair?.0)).collect()
+    }
+
+    /// Members disagree, so that nobody knows whose pairs these are.
+    fn check_alarm(&self) -> Result<(), Refusal> {
+        if self.corrupt { Err(Refusal::Corrupt) } else { Ok(()) }
     }
 
     fn keys(&self) -> Keys<'_, S> {

@@ -145,6 +145,9 @@ pub enum Request {
     /// Give the space of what is dead back to the file system, now. Answered by `Reply::Done` when all
     /// files have been merged, or when the request's time has run out in the middle of that.
     Defragment,
+    /// Wait until nothing that was compacted so far stands in the engine any more. Answered by
+    /// `Reply::Done`, however long it takes; what is asked for here is done anyway, only not always soon.
+    FinishCompaction,
     /// Hand leadership to this voter. Answered by `Reply::Done` when it leads.
     MoveLeader {
         /// The successor.

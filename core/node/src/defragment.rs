@@ -14,6 +14,10 @@
 //!
 //! A request whose time runs out is answered too: with `Done` if its checkpoint is durable (the merge goes
 //! on), with `Timeout` otherwise. Purely local: nothing here is replicated but the entry without effect.
+//!
+//! Who only wants to know that compacted history is gone (`Request::FinishCompaction`, etcd's physical
+//! compaction) waits for the first half of stage 1, as long as it takes: a table that the sweep has filled is
+//! sealed for it as above, since on a quiet node nothing else would, and the sweep stands still at a full one.
 
 use std::time::Duration;
 
@@ -30,8 +34,11 @@ use crate::{Failure, Output, Reply, RequestId, Stamp};
 #[derive(Debug, Default)]
 pub(crate) struct Defragments {
     waiting: Vec<Waiting>,
-    /// Where the last entry without effect was proposed: one for each applied index.
-    nudged: LogIndex,
+    /// Who waits for the sweep alone.
+    sweeping: Vec<RequestId>,
+    /// Where the last entry without effect was proposed, and until when it is waited for: one for each
+    /// applied index, unless it was lost.
+    nudged: (LogIndex, Duration),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +66,7 @@ impl Defragments {
             "deadlines out of order"
         );
         assert!(self.waiting.len() <= MAX_DEFRAGMENTS, "too many wait for room");
+        assert!(self.sweeping.len() <= MAX_DEFRAGMENTS, "too many wait for the sweep");
     }
 
     /// Takes out those for which `ends` holds.
@@ -77,7 +85,15 @@ impl<E: Engine> Node<E> {
         let deadline = now + self.config.request_timeout;
         self.defragments.waiting.push(Waiting { id, deadline, sealed: None });
         // An earlier entry without effect may have been lost with a leader.
-        self.defragments.nudged = LogIndex(0);
+        self.defragments.nudged = (LogIndex(0), Duration::ZERO);
+        Ok(())
+    }
+
+    pub(crate) fn finish_compaction(&mut self, id: RequestId) -> Result<(), Failure> {
+        if self.defragments.sweeping.len() >= MAX_DEFRAGMENTS {
+            return Err(Failure::Overloaded);
+        }
+        self.defragments.sweeping.push(id);
         Ok(())
     }
 
@@ -87,10 +103,14 @@ impl<E: Engine> Node<E> {
         now: Duration,
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<(), Halt> {
-        if !self.defragments.any_unsealed() {
+        let finished = !self.kv.has_garbage();
+        if finished {
+            let swept = std::mem::take(&mut self.defragments.sweeping);
+            swept.into_iter().for_each(|id| self.defragment_done(id, out));
+        }
+        if !self.defragments.any_unsealed() && self.defragments.sweeping.is_empty() {
             return Ok(());
         }
-        let finished = !self.kv.has_garbage();
         if !finished && !self.table_is_full() {
             return Ok(());
         }
@@ -112,10 +132,11 @@ impl<E: Engine> Node<E> {
     /// The active table waits for an entry to be named after: proposes one that changes nothing.
     fn nudge(&mut self, now: Duration, out: &mut Vec<Output<E::Snapshot>>) -> Result<(), Halt> {
         let at = self.applied.index;
-        if at > self.sealed || self.defragments.nudged == at {
+        let (nudged, until) = self.defragments.nudged;
+        if at > self.sealed || (nudged == at && now < until) {
             return Ok(());
         }
-        self.defragments.nudged = at;
+        self.defragments.nudged = (at, now + self.config.request_timeout);
         let nothing = Command::LeaseRenew { ids: Vec::new() };
         self.propose_own(now, Waiter::Nobody, KeyspaceId::ETCD, &nothing, out)?;
         // The burst's own flush of the log is over, and on a quiet node the next one may be far.

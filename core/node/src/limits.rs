@@ -15,7 +15,7 @@ pub const MAX_HELD_MESSAGES: usize = 65_536;
 /// Sealed tables that are not durable yet; more, and commands are refused as overload.
 pub const MAX_SEALED_TABLES: usize = 4;
 
-/// Clients that wait for a defragmentation; more are refused as overload.
+/// Clients that wait for a defragmentation, and as many for a compaction; more are refused as overload.
 pub const MAX_DEFRAGMENTS: usize = 64;
 
 /// Leases whose expiry is proposed in one burst: a mass expiry spreads over several entries groups.

@@ -228,6 +228,12 @@ impl<E: Engine> Node<E> {
         &mut self.engine
     }
 
+    /// Breaks a rule of consensus on purpose.
+    #[cfg(feature = "planted")]
+    pub fn plant(&mut self, bug: consensus::PlantedBug) {
+        self.raft.plant(bug);
+    }
+
     /// Gives the engine back: what a crash leaves of it is its owner's matter.
     #[must_use]
     pub fn into_engine(self) -> E {

@@ -46,6 +46,7 @@ impl<E: Engine> Node<E> {
             Request::ChangeMember(change) => self.change_member(now, id, &change, out)?,
             Request::MoveLeader { to } => self.move_leader(now, id, to, out)?,
             Request::Defragment => self.defragment(now, id),
+            Request::FinishCompaction => self.finish_compaction(id),
         };
         if let Err(failure) = taken {
             self.fail(id, failure, out);

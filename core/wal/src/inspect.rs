@@ -71,7 +71,7 @@ pub fn inspect(disk: &dyn Disk) -> Result<Inspection, DiskError> {
         report.identity = identity.or(report.identity);
         report.segments.push(found);
     }
-    match survey(disk, None, Config::default()) {
+    match survey(disk, None, Config::default(), None) {
         Ok(survey) => {
             report.identity = Some(survey.identity);
             report.cut = survey.cut;

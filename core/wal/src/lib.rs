@@ -55,6 +55,7 @@ mod frame;
 mod group_log;
 mod inspect;
 pub mod limits;
+mod planted;
 mod read;
 mod record;
 mod recovery;
@@ -68,9 +69,13 @@ mod writer;
 pub use disk::{Disk, DiskError, SegmentId};
 pub use execute::{drive, perform, persisted};
 pub use inspect::{GroupReport, Inspection, SegmentReport, inspect};
+#[cfg(feature = "planted")]
+pub use planted::PlantedBug;
 pub use read::{ReadError, ReadPlan, read_entries};
 pub use record::{Checkpoint, ClusterId, Generation, Identity, Opening, Predecessor, Record};
 pub use recovery::{Cut, Recovery, RecoveryError, create, recover};
+#[cfg(feature = "planted")]
+pub use recovery::recover_planted;
 pub use replay::RecoveredGroup;
 pub use writer::{Config, Halt, Input, Output, Writer};
 

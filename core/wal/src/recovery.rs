@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use quorate_consensus::{GroupId, Seq};
 
 use crate::execute::drive;
+#[cfg(feature = "planted")]
+use crate::planted::PlantedBug;
 use crate::record::Identity;
 use crate::replay::RecoveredGroup;
 use crate::survey::{Survey, survey};
@@ -143,7 +145,7 @@ pub fn create(
     boot: u64,
     config: Config,
 ) -> Result<Writer, RecoveryError> {
-    match survey(disk, None, config) {
+    match survey(disk, None, config, None) {
         Err(RecoveryError::Nothing) => {}
         Err(failed @ RecoveryError::Disk(_)) => return Err(failed),
         Ok(_) | Err(_) => return Err(RecoveryError::Exists),
@@ -164,8 +166,34 @@ pub fn recover(
     boot: u64,
     config: Config,
 ) -> Result<Recovery, RecoveryError> {
-    let Survey { identity, begin, groups, segments, sync_groups, cut, .. } =
-        survey(disk, expected, config)?;
+    recover_from(disk, survey(disk, expected, config, None)?, boot, config)
+}
+
+/// [`recover`] with a bug on purpose, which the writer has, too.
+///
+/// # Errors
+/// See [`RecoveryError`].
+#[cfg(feature = "planted")]
+pub fn recover_planted(
+    disk: &dyn Disk,
+    expected: Option<Identity>,
+    boot: u64,
+    config: Config,
+    bug: Option<PlantedBug>,
+) -> Result<Recovery, RecoveryError> {
+    let found = survey(disk, expected, config, bug)?;
+    let mut recovery = recover_from(disk, found, boot, config)?;
+    recovery.writer.plant(bug);
+    Ok(recovery)
+}
+
+fn recover_from(
+    disk: &dyn Disk,
+    found: Survey,
+    boot: u64,
+    config: Config,
+) -> Result<Recovery, RecoveryError> {
+    let Survey { identity, begin, groups, segments, sync_groups, cut, .. } = found;
     let mut superfluous = disk.list()?;
     superfluous.retain(|segment| !begin.chain.contains(segment));
     let writer = Writer::begin(identity, boot, config, begin);

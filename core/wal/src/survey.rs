@@ -17,6 +17,7 @@ use crate::codec::Undecodable;
 use crate::frame::{BadRecord, Header, Peek};
 use crate::group_log::{Misplaced, Place};
 use crate::limits::ALIGNMENT;
+use crate::planted::PlantedBug;
 use crate::record::{Checkpoint, Identity, Predecessor, Record};
 use crate::recovery::{Cut, RecoveryError, after};
 use crate::replay::{RecoveredGroup, Replay};
@@ -48,6 +49,7 @@ pub(crate) fn survey(
     disk: &dyn Disk,
     expected: Option<Identity>,
     config: Config,
+    planted: Option<PlantedBug>,
 ) -> Result<Survey, RecoveryError> {
     let existing = disk.list()?;
     let chain = find_chain(disk, expected, &existing)?;
@@ -58,6 +60,7 @@ pub(crate) fn survey(
         identity: head.header.identity,
         replay: Replay::from_checkpoints(chain[0].checkpoints.clone()),
         sync_groups: 0,
+        planted,
     };
     for pair in chain.windows(2) {
         reading.interior(&pair[0], &pair[1])?;
@@ -205,6 +208,7 @@ struct Reading<'a> {
     identity: Identity,
     replay: Replay,
     sync_groups: u64,
+    planted: Option<PlantedBug>,
 }
 
 impl Reading<'_> {
@@ -215,7 +219,7 @@ impl Reading<'_> {
         self.check_checkpoints(opened)?;
         let mut reader = SegmentReader::open(self.disk, segment)?;
         let (mut offset, mut number) = (0, opened.header.number);
-        while offset < end.end {
+        while offset < end.end || self.reads_on(&mut reader, offset, opened, number)? {
             let header =
                 self.expect_header(&mut reader, offset, opened, number)?.ok_or_else(|| {
                     corrupt(segment, offset, &format!("sync group {number} is damaged"))
@@ -231,6 +235,18 @@ impl Reading<'_> {
             return Err(corrupt(segment, end.end, "it does not end where its successor says"));
         }
         Ok(())
+    }
+
+    /// Never, but for a bug on purpose: what stands behind the end belongs to nobody.
+    fn reads_on(
+        &self,
+        reader: &mut SegmentReader<'_>,
+        offset: u64,
+        opened: &Opened,
+        number: u64,
+    ) -> Result<bool, RecoveryError> {
+        Ok(PlantedBug::ReadBehindEnd.is(self.planted)
+            && self.expect_header(reader, offset, opened, number)?.is_some())
     }
 
     /// The newest segment: ends at its last good group, or within a torn one.

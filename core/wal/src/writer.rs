@@ -26,6 +26,7 @@ use crate::SegmentId;
 use crate::frame::{Builder, framed_len};
 use crate::group_log::{GroupLog, Place};
 use crate::limits;
+use crate::planted::PlantedBug;
 use crate::record::{Identity, Predecessor, Record};
 
 /// Sizes of a log; the defaults are those of `limits.rs`, simulation takes smaller ones.
@@ -206,6 +207,7 @@ pub struct Writer {
     appended: Seq,
     persisted: Seq,
     halted: bool,
+    planted: Option<PlantedBug>,
 }
 
 impl Writer {
@@ -281,6 +283,12 @@ impl Writer {
             self.delete_released(out);
         }
         Ok(())
+    }
+
+    /// Breaks a rule from now on.
+    #[cfg(feature = "planted")]
+    pub fn plant(&mut self, bug: Option<PlantedBug>) {
+        self.planted = bug;
     }
 
     /// Whether nothing is under way or waiting: a batch appended now is written at once.

@@ -36,6 +36,8 @@ pub struct Shared {
     term: AtomicU64,
     /// Whether this node has published itself and answered for the first time.
     ready: AtomicBool,
+    /// Snapshots of peers taken over since the start.
+    snapshots_installed: AtomicU64,
 }
 
 impl Shared {
@@ -67,6 +69,17 @@ impl Shared {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Snapshots of peers that this process has taken over.
+    #[must_use]
+    pub fn snapshots_installed(&self) -> u64 {
+        self.snapshots_installed.load(Ordering::Relaxed)
+    }
+
+    /// One more.
+    pub fn count_snapshot(&self) {
+        self.snapshots_installed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Clients may expect answers.
@@ -280,6 +293,17 @@ impl Handle {
     pub async fn defragment(&self) -> Result<Stamp, Failure> {
         match self.ask(Request::Defragment, 0).await? {
             Reply::Done { stamp } => Ok(stamp),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Waits, however long it takes, until this node has removed what was compacted so far.
+    ///
+    /// # Errors
+    /// `Stopped`; `Overloaded` when too many wait. What is waited for goes on by itself.
+    pub async fn finish_compaction(&self) -> Result<(), Failure> {
+        match self.ask(Request::FinishCompaction, 0).await? {
+            Reply::Done { .. } => Ok(()),
             other => Err(unexpected(&other)),
         }
     }

@@ -7,11 +7,11 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use quorate_kv::{AlarmKind, KeyspaceId};
 use quorate_node::Status;
-use quorate_storage::WalHandle;
 
 use crate::api::etcd::Api;
 use crate::grpc::Body;
 use crate::metrics::Figures;
+use crate::serve::Faces;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -19,7 +19,8 @@ const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Answers a plain request.
-pub async fn call(api: &Api, wal: &WalHandle, request: &Request<Incoming>) -> Response<Body> {
+pub async fn call(faces: &Faces, request: &Request<Incoming>) -> Response<Body> {
+    let api = &faces.api;
     let path = request.uri().path();
     let known = matches!(path, "/version" | "/health" | "/livez" | "/readyz" | "/metrics")
         || check_of(path).is_some();
@@ -36,7 +37,7 @@ pub async fn call(api: &Api, wal: &WalHandle, request: &Request<Incoming>) -> Re
     match path {
         "/version" => version(),
         "/health" => health(api, query).await,
-        "/metrics" => metrics(api, wal).await,
+        "/metrics" => metrics(faces).await,
         "/livez" => checks(api, query, &[Check::SerializableRead]).await,
         "/readyz" => checks(api, query, Check::ALL).await,
         _ => match check_of(path) {
@@ -127,12 +128,20 @@ fn alarm_name(kind: AlarmKind) -> &'static str {
     }
 }
 
-async fn metrics(api: &Api, wal: &WalHandle) -> Response<Body> {
+async fn metrics(faces: &Faces) -> Response<Body> {
+    let Faces { api, wal, checkpoints } = faces;
     let Ok(status) = api.handle.status().await else {
         return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "server stopped\n".to_owned());
     };
     let watch = api.watch.counts();
-    let figures = Figures { status, watch, syncs: wal.syncs(), segments: wal.segments() };
+    let figures = Figures {
+        status,
+        watch,
+        syncs: wal.syncs(),
+        checkpoints,
+        snapshots_installed: api.handle.shared().snapshots_installed(),
+        segments: wal.segments(),
+    };
     answer(StatusCode::OK, METRICS, api.metrics.text(&figures))
 }
 

@@ -20,6 +20,13 @@ pub const MAX_INBOX_BYTES: usize = 128 << 20;
 /// Messages of peers that wait for the node thread, in bytes; more are dropped, as a network may.
 pub const MAX_INBOX_MESSAGE_BYTES: usize = 128 << 20;
 
+/// Bytes of events that wait for one runtime; more, and its watchers read history instead.
+pub const MAX_MAILBOX_EVENT_BYTES: usize = 128 << 20;
+
+/// Bytes of keys and values in replies that wait for one runtime; more, and the newest are answered
+/// with "request timed out" instead.
+pub const MAX_MAILBOX_REPLY_BYTES: usize = 256 << 20;
+
 /// Records of one batch that the node thread writes to the log itself: a put of one client is one.
 /// With more under way the WAL thread's hop no longer shows, and the two threads overlap (decision 0001).
 pub const MAX_INLINE_SYNC_RECORDS: usize = 4;

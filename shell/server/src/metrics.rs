@@ -38,6 +38,9 @@ const METHODS: &[&str] = &[
     "/other/other",
 ];
 
+const WAL_FSYNC: &str = "etcd_disk_wal_fsync_duration_seconds";
+const BACKEND_COMMIT: &str = "etcd_disk_backend_commit_duration_seconds";
+
 /// Streams: their response says nothing about how they end.
 const STREAMS: &[&str] = &["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"];
 
@@ -112,7 +115,12 @@ impl Metrics {
         let page = &mut Page(&mut out);
         server(page, &figures.status);
         store(page, figures);
-        fsync(page, figures.syncs);
+        histogram(page, WAL_FSYNC, "Time that syncs of the log take.", figures.syncs);
+        let help = "Time that checkpoints of the store take.";
+        histogram(page, BACKEND_COMMIT, help, figures.checkpoints);
+        let name = "quorate_snapshots_installed_total";
+        let installed = figures.snapshots_installed;
+        page.one(name, "counter", "Snapshots of peers taken over since the start.", installed);
         self.grpc(page);
         self.process(page);
         out
@@ -163,6 +171,10 @@ pub struct Figures<'a> {
     pub watch: (usize, usize),
     /// Syncs of the log.
     pub syncs: &'a LatencyHistogram,
+    /// Checkpoints of the engine.
+    pub checkpoints: &'a LatencyHistogram,
+    /// Snapshots of peers that this process has taken over.
+    pub snapshots_installed: u64,
     /// Segments of the log.
     pub segments: usize,
 }
@@ -200,7 +212,8 @@ fn store(page: &mut Page<'_>, figures: &Figures<'_>) {
     let name = "etcd_mvcc_db_total_size_in_bytes";
     page.one(name, "gauge", "Bytes of the store, memory tables included.", bytes);
     let name = "etcd_mvcc_db_total_size_in_use_in_bytes";
-    page.one(name, "gauge", "Bytes of the store that are in use, at most.", bytes);
+    let help = "Bytes of the store that defragmentation would leave, as an estimate.";
+    page.one(name, "gauge", help, status.usage.in_use_bytes());
     let name = "etcd_debugging_store_revision";
     page.one(name, "gauge", "Current revision.", status.revision.0.unsigned_abs());
     let name = "etcd_debugging_mvcc_current_revision";
@@ -220,10 +233,9 @@ fn store(page: &mut Page<'_>, figures: &Figures<'_>) {
     page.one("quorate_disk_full", "gauge", "Whether the disk's watermark refuses writes.", full);
 }
 
-fn fsync(page: &mut Page<'_>, syncs: &LatencyHistogram) {
-    let name = "etcd_disk_wal_fsync_duration_seconds";
-    page.head(name, "histogram", "Time that syncs of the log take.");
-    let figures = syncs.figures();
+fn histogram(page: &mut Page<'_>, name: &str, help: &str, durations: &LatencyHistogram) {
+    page.head(name, "histogram", help);
+    let figures = durations.figures();
     let mut below = 0;
     for (bucket, count) in figures.counts.iter().enumerate() {
         below += count;
@@ -311,7 +323,7 @@ mod tests {
     #[test]
     fn buckets_are_cumulative() {
         let mut out = String::new();
-        fsync(&mut Page(&mut out), &LatencyHistogram::default());
+        histogram(&mut Page(&mut out), WAL_FSYNC, "", &LatencyHistogram::default());
         assert!(out.contains("_bucket{le=\"0.001\"} 0\n"), "{out}");
         assert!(out.contains("_bucket{le=\"+Inf\"} 0\n"), "{out}");
     }

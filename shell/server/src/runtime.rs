@@ -32,6 +32,7 @@ impl Runtime {
             match delivery {
                 Delivery::Reply { slot, reply } => self.desk.answer(slot, reply),
                 Delivery::Events(batches) => self.watch.events(batches),
+                Delivery::Missed { keyspace, revision } => self.watch.missed(keyspace, revision),
                 Delivery::Compacted { keyspace, revision } => {
                     self.watch.compacted(keyspace, revision);
                 }

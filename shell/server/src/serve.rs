@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use joined_writes::JoinedWrites;
-use quorate_storage::WalHandle;
+use quorate_storage::{LatencyHistogram, WalHandle};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -39,6 +39,8 @@ pub struct Faces {
     pub api: Api,
     /// The log, for its figures.
     pub wal: WalHandle,
+    /// Checkpoints of the engine, for their figures.
+    pub checkpoints: Arc<LatencyHistogram>,
 }
 
 /// Where a runtime gets its connections.
@@ -134,5 +136,5 @@ async fn call(faces: Faces, request: Request<Incoming>) -> Result<Response<Body>
     if request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers()) {
         return Ok(etcd::call(faces.api, request).await);
     }
-    Ok(Box::pin(plain::call(&faces.api, &faces.wal, &request)).await)
+    Ok(Box::pin(plain::call(&faces, &request)).await)
 }

@@ -124,6 +124,14 @@ impl WatchDesk {
         self.step(HubInput::State { keyspace, revision, compact_revision: compact });
     }
 
+    /// Events up to this revision were let go of, unseen: watchers read history. About compaction this
+    /// says nothing new.
+    pub fn missed(self: &Arc<Self>, keyspace: KeyspaceId, revision: Revision) {
+        if keyspace == KeyspaceId::ETCD {
+            self.state(keyspace, revision, Revision(0));
+        }
+    }
+
     /// What happened.
     pub fn events(self: &Arc<Self>, batches: Vec<EventBatch>) {
         let mut state = self.lock();

@@ -54,18 +54,34 @@ impl DirectoryLock {
     /// `Held` if another process, or this one, has it; nothing was changed.
     pub fn acquire(directory: &Path) -> Result<Self, LockError> {
         let path = directory.join(LOCK_FILE);
-        let failed = |source| LockError::Io { path: path.clone(), source };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        match options.open(&path) {
+            Ok(file) => Self::lock(file, directory),
+            Err(source) => Err(LockError::Io { path, source }),
+        }
+    }
+
+    /// Takes the lock without creating its file. `None` where there is none: then nobody has ever used
+    /// the directory, or somebody has taken it apart.
+    ///
+    /// # Errors
+    /// As [`Self::acquire`].
+    pub fn acquire_existing(directory: &Path) -> Result<Option<Self>, LockError> {
+        let path = directory.join(LOCK_FILE);
+        match File::open(&path) {
+            Ok(file) => Self::lock(file, directory).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(LockError::Io { path, source }),
+        }
+    }
+
+    fn lock(file: File, directory: &Path) -> Result<Self, LockError> {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _file: file }),
             Err(Errno::WOULDBLOCK) => Err(LockError::Held(directory.to_path_buf())),
-            Err(errno) => Err(failed(errno.into())),
+            Err(errno) => {
+                Err(LockError::Io { path: directory.join(LOCK_FILE), source: errno.into() })
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ mod ingest;
 mod limits;
 mod memory_table;
 mod open;
+mod peek;
 mod read;
 mod shared;
 mod snapshot;
@@ -46,6 +47,7 @@ use quorate_engine::{
 pub(crate) use limits::{L0_RUNS_TO_MERGE, MAX_L0_RUNS, MERGE_RESERVE_BYTES, TABLE_FILE_BYTES};
 use memory_table::MemoryTable;
 pub use open::{EngineOptions, engine_dir, remove_generation, remove_other_generations};
+pub use peek::Peek;
 use read::Lookup;
 pub(crate) use read::failure;
 pub use shared::EngineFigures;
@@ -240,6 +242,8 @@ impl Engine for DiskEngine {
             sealed_tables: self.shared.sealed_tables(),
             disk_bytes,
             sealed_bytes: self.shared.figures.sealed_bytes.load(Ordering::Relaxed),
+            dead_bytes: disk_bytes
+                .saturating_sub(self.shared.figures.live_bytes.load(Ordering::Relaxed)),
         }
     }
 

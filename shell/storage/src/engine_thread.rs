@@ -174,6 +174,7 @@ impl Worker {
         self.shared.install(Some(sealed));
         self.shared.pop_sealed(sealed.applied);
         self.shared.figures.flushes.fetch_add(1, Ordering::Relaxed);
+        self.shared.checkpoints.record(begin.elapsed());
         self.shared.figures.flush_ns.fetch_add(nanos(begin.elapsed()), Ordering::Relaxed);
         Ok(())
     }

@@ -8,7 +8,7 @@ mod wal_thread;
 
 pub use disk::{DirectoryLock, FileDisk, LOCK_FILE, LockError, free_space};
 pub use engine::{
-    DiskEngine, DiskSnapshot, EngineFigures, EngineOptions, EngineUse, engine_dir,
+    DiskEngine, DiskSnapshot, EngineFigures, EngineOptions, EngineUse, Peek, engine_dir,
     remove_generation, remove_other_generations,
 };
 pub use engine_thread::{EngineEvent, EngineThread};

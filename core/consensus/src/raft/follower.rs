@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::forward::Outbox;
 use super::install::are_consecutive;
 use super::read::Asking;
-use super::{Halt, Raft, State};
+use super::{Halt, PlantedBug, Raft, State};
 use crate::{Body, Entry, LogIndex, LogStart, NodeId, Output, Refusal, Seq, Term};
 
 /// What only a follower keeps.
@@ -50,7 +50,7 @@ impl Raft {
         }
         let (prev_index, prev_term) = prev;
         let last_new = LogIndex(prev_index.0 + entries.len() as u64);
-        if prev_index > self.commit && self.log.term_at(prev_index) != Some(prev_term) {
+        if prev_index > self.commit && !self.has_predecessor(prev_index, prev_term) {
             self.reject(from, prev_index, prev_term, out);
             return Ok(());
         }
@@ -61,6 +61,12 @@ impl Raft {
         self.raise_commit(self.commit.max(commit.min(last_new)));
         self.acknowledge(last_new.max(self.commit.min(self.log.last())));
         Ok(())
+    }
+
+    /// Whether the entry before an append's first one is here (log matching, by induction).
+    fn has_predecessor(&self, index: LogIndex, term: Term) -> bool {
+        let known = self.log.term_at(index);
+        known == Some(term) || known.is_some() && self.is_planted(PlantedBug::SkipPredecessor)
     }
 
     /// Whether an append is one that a leader of this term could send. Others are dropped: a peer that

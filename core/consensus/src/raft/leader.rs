@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::follower::Follower;
 use super::membership::check_change;
 use super::read::Reads;
-use super::{Progress, Raft, State};
+use super::{PlantedBug, Progress, Raft, State};
 use crate::quorum::reached;
 use crate::{Body, Entry, LogIndex, Membership, NodeId, Origin, Output, Payload, Refusal, Seq};
 
@@ -158,7 +158,9 @@ impl Raft {
         let Some(index) = self.majority(self.log.persisted(), |progress| progress.matched) else {
             return;
         };
-        if index <= self.commit || self.log.term_at(index) != Some(self.term) {
+        let counts = self.log.term_at(index) == Some(self.term)
+            || self.is_planted(PlantedBug::CountOldTerm);
+        if index <= self.commit || !counts {
             return;
         }
         let bytes = self.log.bytes_between(self.commit.next(), index);

@@ -18,6 +18,7 @@
 //! | `install` | snapshots and truncation of the log's head |
 //! | `clock` | group time and jitter |
 //! | `inspect` | read-only accessors, invariants |
+//! | `planted` | bugs on purpose, in builds of the simulator |
 //!
 //! A step goes: advance the clock, handle the input, run due timers, hand over what became applicable,
 //! report a change of role. Nothing is sent twice for one cause and nothing recurses between nodes.
@@ -33,6 +34,7 @@ mod install;
 mod leader;
 mod log;
 mod membership;
+mod planted;
 mod progress;
 mod read;
 mod replicate;
@@ -50,6 +52,8 @@ pub use self::halt::Halt;
 use self::leader::Leader;
 use self::log::Log;
 use self::membership::Members;
+#[cfg_attr(not(feature = "planted"), allow(unreachable_pub))]
+pub use self::planted::PlantedBug;
 pub use self::progress::{Flow, Progress};
 use crate::limits::Limits;
 use crate::{
@@ -133,6 +137,7 @@ pub struct Raft {
     contact: Option<Duration>,
     read_context: u64,
     reported: RoleChange,
+    planted: Option<PlantedBug>,
 }
 
 impl Raft {
@@ -165,6 +170,7 @@ impl Raft {
             contact: None,
             read_context,
             reported: RoleChange { role: Role::Follower, term: hard_state.term, leader: None },
+            planted: None,
             config,
         };
         entries.into_iter().for_each(|entry| raft.append_entry(entry));

@@ -1,8 +1,8 @@
 //! Alarms: replicated switches that make commands refused (contract 20).
 //!
 //! NOSPACE refuses what makes the store grow: puts, transactions with a put in any branch, grants.
-//! CORRUPT refuses whatever changes keys or leases, renewals excepted: a lease that its owner keeps
-//! alive must not be lost to an alarm that is cleared a minute later.
+//! CORRUPT refuses whatever changes keys or leases, and every read of keys (`View::range`). Renewals are
+//! excepted: a lease that its owner keeps alive must not be lost to an alarm that is cleared a minute later.
 
 use crate::types::{Alarm, AlarmKind, Command, KeyspaceId, Op, Refusal, Reply, TxnRequest};
 

@@ -40,6 +40,18 @@ impl Model {
         self.spaces.entry(keyspace).or_default()
     }
 
+    /// A read by a view, which the alarm refuses as it refuses commands.
+    pub(crate) fn range(
+        &mut self,
+        keyspace: KeyspaceId,
+        request: &RangeRequest,
+    ) -> Result<RangeResult, Refusal> {
+        if self.alarms.iter().any(|alarm| alarm.kind == AlarmKind::Corrupt) {
+            return Err(Refusal::Corrupt);
+        }
+        self.space(keyspace).range(request)
+    }
+
     pub(crate) fn apply(
         &mut self,
         keyspace: KeyspaceId,

@@ -152,7 +152,7 @@ proptest! {
             prop_assert_eq!(events, space.history(&all, before + 1).pop());
             for range in &ranges {
                 let read = refusal(server.view(keyspace).range(range));
-                prop_assert_eq!(read, model.space(keyspace).range(range), "{:?}", range);
+                prop_assert_eq!(read, model.range(keyspace, range), "{:?}", range);
             }
             same_leases(&mut server, &mut model, keyspace);
         }

@@ -10,6 +10,7 @@ use crate::SegmentId;
 use crate::frame::{self, Builder, HEADER_LEN, aligned, framed_len};
 use crate::group_log::{GroupLog, Place};
 use crate::limits;
+use crate::planted::PlantedBug;
 use crate::record::{Identity, Opening, Predecessor, Record};
 
 /// Where a writer begins: after recovery, or (with nothing in it) in an empty directory.
@@ -63,6 +64,7 @@ impl Writer {
             appended: Seq(0),
             persisted: Seq(0),
             halted: false,
+            planted: None,
         }
     }
 
@@ -151,8 +153,15 @@ impl Writer {
     fn put_opening(&mut self) {
         let checkpoints = u32::try_from(self.groups.len()).expect("bounded by MAX_GROUPS");
         self.builder.opening(&Opening { predecessor: self.tail, checkpoints });
+        let forgets = PlantedBug::ForgetVoteWithSegment.is(self.planted);
         for (group, log) in &self.groups {
-            self.builder.checkpoint(*group, &log.checkpoint);
+            if forgets {
+                let mut checkpoint = log.checkpoint.clone();
+                checkpoint.hard_state.vote = None;
+                self.builder.checkpoint(*group, &checkpoint);
+            } else {
+                self.builder.checkpoint(*group, &log.checkpoint);
+            }
         }
     }
 

@@ -1,11 +1,12 @@
 //! `quorate inspect DIR`: what a data directory holds and whether a start would accept it. Changes
-//! nothing; the engine's files are opened only while no server uses them.
+//! nothing in it; the engine's files are opened only while no server uses them, through a stand-in for
+//! their directory ([`Peek`]).
 
 use std::path::Path;
 
 use quorate_consensus::GroupId;
 use quorate_kv::Kv;
-use quorate_storage::{DirectoryLock, DiskEngine, EngineOptions, FileDisk, LockError};
+use quorate_storage::{DirectoryLock, EngineOptions, FileDisk, LockError, Peek};
 use quorate_wal::{GroupReport, Inspection, SegmentReport};
 use serde_json::{Value, json};
 
@@ -72,7 +73,7 @@ fn inspect_log(root: &Path) -> Result<Inspection, Fatal> {
 
 /// Opening an engine checks its manifest; its blocks carry checksums of their own, read by read.
 fn inspect_engines(root: &Path, report: &Inspection) -> Vec<EngineReport> {
-    let lock = DirectoryLock::acquire(root);
+    let lock = DirectoryLock::acquire_existing(root);
     let check = |(group, found): (&GroupId, &GroupReport)| EngineReport {
         group: *group,
         generation: found.generation.0,
@@ -87,9 +88,10 @@ fn inspect_engines(root: &Path, report: &Inspection) -> Vec<EngineReport> {
 
 fn open_engine(root: &Path, group: GroupId, found: &GroupReport) -> Result<EngineState, String> {
     let options = EngineOptions::default();
-    let engine = DiskEngine::open(root, group, found.generation.0, false, &options)
+    let peek = Peek::open(root, group, found.generation.0, &options)
         .map_err(|error| error.to_string())?;
-    let kv = Kv::open(&engine).map_err(|halt| halt.to_string())?;
+    let engine = peek.engine();
+    let kv = Kv::open(engine).map_err(|halt| halt.to_string())?;
     let (applied, start, last) = (kv.applied(), found.start.0, found.last.0);
     if applied < start || applied > last {
         return Err(format!(

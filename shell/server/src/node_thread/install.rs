@@ -76,6 +76,7 @@ impl Driver {
         let Some(installing) = self.installing.take() else { return Ok(()) };
         let Installing { group, generation, start, .. } = installing;
         self.switch_engine(group, generation)?;
+        self.parts.shared.count_snapshot();
         tracing::info!(index = %start.index, generation, "installed a snapshot of a peer");
         self.burst(&mut Vec::new())
     }

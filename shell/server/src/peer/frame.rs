@@ -25,7 +25,8 @@ pub(super) fn put(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out[at + 4..at + PREFIX].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// Takes frames off a connection.
+/// Takes frames off a connection. A frame's content is copied out of the read buffer: entries live for
+/// long in the log's tail cache, and a slice would keep the whole buffer with each of them.
 #[derive(Debug)]
 pub(super) struct Frames<R> {
     from: R,
@@ -67,8 +68,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             self.buffer.reserve(PREFIX + len - self.buffer.len());
             return Ok(None);
         }
-        self.buffer.advance(PREFIX);
-        let content = self.buffer.split_to(len).freeze();
+        let content = Bytes::copy_from_slice(&self.buffer[PREFIX..PREFIX + len]);
+        self.buffer.advance(PREFIX + len);
         if crc32c::crc32c(&content) != sum {
             return Err(bad("a damaged frame"));
         }

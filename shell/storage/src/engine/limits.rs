@@ -2,10 +2,10 @@
 
 /// Runs in level 0 at which the engine thread compacts before it flushes more: then sealed tables pile
 /// up, and at their bound the node refuses proposals. (The table layer itself never stalls writers.)
-pub(crate) const MAX_L0_RUNS: usize = 12;
+pub(crate) const MAX_L0_RUNS: usize = 16;
 
 /// Runs in level 0 at which they are merged into level 1.
-pub(crate) const L0_RUNS_TO_MERGE: u8 = 4;
+pub(crate) const L0_RUNS_TO_MERGE: u8 = 8;
 
 /// Size of a table file that a compaction writes, in bytes. It is also the step of a compaction, which
 /// nothing interrupts, so it bounds how long a sealed table may have to wait.

@@ -22,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::failure;
 use super::limits::{MAX_MANIFEST_BYTES, OPEN_FILES};
+use crate::latency::LatencyHistogram;
 
 /// The file that names the manifest in force.
 const CURRENT: &str = "current";
@@ -30,12 +31,13 @@ const CURRENT_BYTES: usize = 25;
 /// The folder of table files.
 const TABLES: &str = "tables";
 /// How names of temporary files begin.
-const TEMPORARY: &str = ".tmp";
+pub(super) const TEMPORARY: &str = ".tmp";
 
-/// What is the operator's choice.
+/// What is the operator's choice, and what operators are told of all generations together.
 #[derive(Clone)]
 pub struct EngineOptions {
     pub(super) cache: Arc<Cache>,
+    pub(super) checkpoints: Arc<LatencyHistogram>,
 }
 
 impl EngineOptions {
@@ -45,7 +47,14 @@ impl EngineOptions {
     /// A block cache of `cache_bytes`, shared by all engines that are opened with copies of this.
     #[must_use]
     pub fn new(cache_bytes: u64) -> Self {
-        Self { cache: Arc::new(Cache::with_capacity_bytes(cache_bytes)) }
+        let cache = Arc::new(Cache::with_capacity_bytes(cache_bytes));
+        Self { cache, checkpoints: Arc::default() }
+    }
+
+    /// How long checkpoints of the engines that are opened with copies of this took.
+    #[must_use]
+    pub fn checkpoints(&self) -> Arc<LatencyHistogram> {
+        Arc::clone(&self.checkpoints)
     }
 }
 
@@ -204,7 +213,7 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), EngineError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| at(dir, &error))
 }
 
-fn at(path: &Path, error: &io::Error) -> EngineError {
+pub(super) fn at(path: &Path, error: &io::Error) -> EngineError {
     EngineError::Io(format!("{}: {error}", path.display()))
 }
 

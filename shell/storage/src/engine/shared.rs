@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::boundary::Boundary;
 use super::read::{Lookup, lookup};
 use super::{EngineOptions, open::OpenTree};
+use crate::latency::LatencyHistogram;
 
 /// A table that waits to become durable.
 #[derive(Clone)]
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     waiting: AtomicUsize,
     wake: Condvar,
     cache: Arc<Cache>,
+    /// Time that each checkpoint took.
+    pub(crate) checkpoints: Arc<LatencyHistogram>,
 }
 
 struct Newest {
@@ -132,6 +135,7 @@ impl Shared {
             waiting: AtomicUsize::new(0),
             wake: Condvar::new(),
             cache: Arc::clone(&options.cache),
+            checkpoints: options.checkpoints(),
             tree,
             seqno,
         };

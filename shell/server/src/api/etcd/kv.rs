@@ -94,8 +94,8 @@ fn only_serializable(request: &pb::TxnRequest) -> bool {
         })
 }
 
-/// Forgets history. `physical` is answered at once too: what is compacted is out of reach from the
-/// moment that the entry is applied, and its space is given back in the background.
+/// Forgets history. What is compacted is out of reach from the moment that the entry is applied; `physical`
+/// waits until this member has also removed it, as etcd does.
 pub(super) async fn compact(
     api: Api,
     request: pb::CompactionRequest,
@@ -103,6 +103,10 @@ pub(super) async fn compact(
     let command = Command::Compact { revision: request.revision };
     match api.command(command, 0).await? {
         (stamp, Reply::Compact { revision }) => {
+            if request.physical {
+                let finished = api.handle.finish_compaction().await;
+                finished.map_err(|failure| errors::failure(&failure))?;
+            }
             let header = api.identity.header_at(stamp, revision);
             Ok(pb::CompactionResponse { header })
         }

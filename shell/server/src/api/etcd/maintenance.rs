@@ -20,20 +20,20 @@ pub(super) async fn status(api: Api, _: pb::StatusRequest) -> Result<pb::StatusR
     if leader == 0 {
         errors.push("etcdserver: no leader".to_owned());
     }
-    let bytes = i64::try_from(status.usage.total_bytes()).unwrap_or(i64::MAX);
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     Ok(pb::StatusResponse {
         header: api.identity.header(stamp(&status)),
         version: VERSION_TOLD.to_owned(),
-        db_size: bytes,
+        db_size: bytes(status.usage.total_bytes()),
         leader,
         raft_index: status.commit.0,
         raft_term: status.term.0,
         raft_applied_index: status.applied.0,
         errors,
-        db_size_in_use: bytes,
+        db_size_in_use: bytes(status.usage.in_use_bytes()),
         is_learner: status.learner,
         storage_version: String::new(),
-        db_size_quota: i64::try_from(status.quota_bytes).unwrap_or(i64::MAX),
+        db_size_quota: bytes(status.quota_bytes),
         downgrade_info: None,
     })
 }
