@@ -91,20 +91,46 @@ impl CpuMeter {
     /// Waits for both ends of the window and takes the differences.
     pub async fn over(window: Window, servers: &[Pid]) -> Result<Self> {
         tokio::time::sleep_until(window.start.into()).await;
-        let (from, server, own) = (Instant::now(), total(servers)?, Pid::own().cpu_us()?);
+        let begun = Self::begin(servers)?;
         tokio::time::sleep_until(window.end.into()).await;
-        Ok(Self {
-            server_us: total(servers)? - server,
-            generator_us: Pid::own().cpu_us()? - own,
-            secs: from.elapsed().as_secs_f64(),
-        })
+        begun.end(servers)
+    }
+
+    /// The first look.
+    pub fn begin(servers: &[Pid]) -> Result<FirstLook> {
+        let (at, server_us) = (Instant::now(), total(servers)?);
+        Ok(FirstLook { at, server_us, generator_us: Pid::own().cpu_us()? })
     }
 
     /// Corrects the CPU figures of a sample for late looks.
-    pub fn scale(&self, mut sample: Sample, window: Window) -> Sample {
-        sample.cpu_us *= window.secs() / self.secs;
-        sample.generator_us *= window.secs() / self.secs;
+    pub fn scale(&self, sample: Sample, window: Window) -> Sample {
+        self.scale_to(sample, window.secs())
+    }
+
+    /// The same for a sample that was taken over `secs`.
+    pub fn scale_to(&self, mut sample: Sample, secs: f64) -> Sample {
+        sample.cpu_us *= secs / self.secs;
+        sample.generator_us *= secs / self.secs;
         sample
+    }
+}
+
+/// CPU times at the beginning of what is metered.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstLook {
+    at: Instant,
+    server_us: u64,
+    generator_us: u64,
+}
+
+impl FirstLook {
+    /// The second look: what lies between.
+    pub fn end(self, servers: &[Pid]) -> Result<CpuMeter> {
+        Ok(CpuMeter {
+            server_us: total(servers)? - self.server_us,
+            generator_us: Pid::own().cpu_us()? - self.generator_us,
+            secs: self.at.elapsed().as_secs_f64(),
+        })
     }
 }
 

@@ -5,12 +5,15 @@
 //! answer: with one client that sends put after put, the n-th DATA frame of the connection answers the
 //! n-th put. [`covered`] demands, for each put, a file that received the put's bytes, then an fdatasync
 //! (or fsync) of that file that was called after those writes had returned, and that returned 0 before
-//! the call that sent the frame.
+//! the call that sent the frame. [`covered_by_quorum`] demands it of several members in one trace.
 //!
 //! Left out: files written through memory maps, and servers that would write with io_uring; for those
 //! the check fails rather than passes.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -98,6 +101,14 @@ fn target(arguments: &str) -> Target {
     }
 }
 
+/// A file's path, as the system spells it.
+fn path(target: &Target) -> Option<PathBuf> {
+    let Target::File(hex) = target else { return None };
+    let bytes = hex.split("\\x").skip(1).map(|hex| u8::from_str_radix(hex, 16));
+    let bytes = bytes.collect::<Result<Vec<u8>, _>>().ok()?;
+    Some(PathBuf::from(OsString::from_vec(bytes)))
+}
+
 /// All quoted strings, joined: the buffers of the call.
 fn strings(arguments: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -135,6 +146,21 @@ impl<'a> Stream<'a> {
 /// # Errors
 /// Names the first put whose acknowledgement was not covered.
 pub fn covered(calls: &[Call], client_port: u16, markers: &[String]) -> Result<()> {
+    covered_by_quorum(calls, client_port, markers, &[PathBuf::from("/")], 1)
+}
+
+/// The same of a cluster whose members were traced together by one strace, so that the lines of all are in the
+/// order of what happened: `quorum` of the members, told apart by their folders, must have synced each put.
+///
+/// # Errors
+/// Names the first put whose acknowledgement was not covered.
+pub fn covered_by_quorum(
+    calls: &[Call],
+    client_port: u16,
+    markers: &[String],
+    folders: &[PathBuf],
+    quorum: usize,
+) -> Result<()> {
     let answers = answers(calls, client_port)?;
     ensure!(
         answers.len() == markers.len(),
@@ -149,9 +175,13 @@ pub fn covered(calls: &[Call], client_port: u16, markers: &[String]) -> Result<(
             .filter_map(|(file, stream)| Some((*file, last_write(stream, marker.as_bytes())?)))
             .collect();
         ensure!(!written.is_empty(), "{marker}: acknowledged, but never written to a file");
-        let synced = written.iter().any(|(file, write)| is_synced(calls, file, write, answer));
-        if !synced {
-            bail!("{marker}: acknowledged on line {} before a sync of it", answer.entered + 1);
+        let synced = written.iter().filter(|(file, write)| is_synced(calls, file, write, answer));
+        let synced: Vec<PathBuf> = synced.filter_map(|(file, _)| path(file)).collect();
+        let in_time = folders.iter().filter(|folder| synced.iter().any(|at| at.starts_with(folder)));
+        let members = in_time.count();
+        if members < quorum {
+            let line = answer.entered + 1;
+            bail!("{marker}: acknowledged on line {line} when {members} of {quorum} had synced it");
         }
     }
     Ok(())
@@ -281,6 +311,29 @@ mod tests {
     fn a_sync_of_another_file_does_not_count() {
         let other = sync().replace("\\x77", "\\x78");
         verdict(&[write("mark-1"), other, answer()]).unwrap_err();
+    }
+
+    #[test]
+    fn a_quorum_is_counted_by_folders() {
+        let member = |name: u8| format!("\\x2f\\x{name:02x}");
+        let of = |line: String, name: u8| line.replace("\\x2f\\x77", &member(name));
+        let lines = [
+            of(write("mark-1"), b'a'),
+            of(sync(), b'a'),
+            of(write("mark-1"), b'b'),
+            of(write("mark-1"), b'c'),
+            of(sync(), b'c'),
+            answer(),
+            of(sync(), b'b'),
+        ];
+        let calls = parse(&lines.join("\n")).unwrap();
+        let quorum = |folders: &[&str], quorum| {
+            let folders: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
+            covered_by_quorum(&calls, 2379, &["mark-1".to_owned()], &folders, quorum)
+        };
+        quorum(&["/a", "/b", "/c"], 2).unwrap();
+        quorum(&["/a", "/b", "/c"], 3).unwrap_err();
+        quorum(&["/a", "/b"], 2).unwrap_err();
     }
 
     #[test]

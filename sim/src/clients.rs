@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_consensus::NodeId;
 use quorate_engine::MemSnapshot;
-use quorate_kv::{Command, KeyspaceId, LeaseId, ReadError, Reply as KvReply, View};
+use quorate_kv::{Command, KeyspaceId, LeaseId, ReadError, Refusal, Reply as KvReply, View};
 use quorate_node::{Failure, Input, Reply, Request, RequestId};
 
 use crate::check::Property;
+use crate::faults::FaultKind;
 use crate::history::{Action, Operation, Outcome};
 use crate::rng::Rng;
 use crate::world::{Event, World};
@@ -29,6 +30,17 @@ pub(crate) struct Client {
     pub(crate) leases: Vec<LeaseId>,
     /// The highest revision it has been told.
     pub(crate) revision: i64,
+    /// What it will do next about a store that is full.
+    pub(crate) remedy: Option<Remedy>,
+}
+
+/// What helps a store that is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// Compact, then disarm.
+    Compact,
+    /// Disarm the alarm.
+    Disarm,
 }
 
 impl World {
@@ -42,6 +54,7 @@ impl World {
                 seen: BTreeMap::new(),
                 leases: Vec::new(),
                 revision: 1,
+                remedy: None,
             };
             self.clients.push(client);
             let us = self.rng_work.below(1_000_000);
@@ -62,6 +75,9 @@ impl World {
         self.choose_server(number);
         let op = self.history.len();
         let action = self.choose_action(number, op as u64);
+        if let Action::Write(Command::Compact { revision }) = action {
+            self.checks.compaction.asked(revision);
+        }
         let (start, client) = (self.now(), &mut self.clients[number]);
         let (server, outcome) = (client.server, Outcome::Unknown);
         client.current = Some((op, self.checks.revisions.floor()));
@@ -114,7 +130,7 @@ impl World {
     /// A server answered: the answer travels, or the view is read first.
     pub(crate) fn reply(&mut self, id: NodeId, request: RequestId, reply: Reply<MemSnapshot>) {
         if request.0 >= FIRST_FOREIGN_REQUEST {
-            return;
+            return self.defragment_ends(id, request, &reply);
         }
         let Some(up) = self.server(id).up_mut() else { return };
         let Some(op) = up.waiting.remove(&request.0) else {
@@ -136,8 +152,36 @@ impl World {
             Reply::Failed(failure) => Outcome::NotDone(failure),
             other => unreachable!("nobody asks for this: {other:?}"),
         };
+        self.check_no_space(id, op, &outcome);
         let us = self.rng_work.between(30, 300);
         self.queue.after_us(us, Event::Answer { op, outcome: Box::new(outcome) });
+    }
+
+    /// Who refuses for want of space before the log must know of some.
+    fn check_no_space(&mut self, id: NodeId, op: usize, outcome: &Outcome) {
+        if outcome.refusal() != Some(Refusal::NoSpace) {
+            return;
+        }
+        self.spoil_alarm(id);
+        let local = matches!(outcome, Outcome::NotDone(_));
+        let full = self.options.faults.contains(&FaultKind::DiskFull);
+        let knows = self.server(id).up().is_none_or(|up| up.short_of_space)
+            || self.checks.quota.stood_since(self.history[op].start);
+        if local && !full && !knows {
+            let what = format!("node {id} refuses for want of space, and knows of no lack");
+            self.violated(Property::Quota, what);
+        }
+    }
+
+    /// What was written before a defragmentation was asked for is durable when it is done.
+    fn defragment_ends(&mut self, id: NodeId, request: RequestId, reply: &Reply<MemSnapshot>) {
+        let Some(up) = self.server(id).up_mut() else { return };
+        let Some(asked) = up.defragmenting.remove(&request.0) else { return };
+        let durable = up.node.engine_mut().durable_applied();
+        if matches!(reply, Reply::Done { .. }) && durable < asked.0 {
+            let what = format!("node {id} is defragmented, has {durable} durably, not {asked}");
+            self.violated(Property::Durability, what);
+        }
     }
 
     pub(crate) fn scan(&mut self, op: usize, view: &View<MemSnapshot>) {
@@ -231,6 +275,9 @@ impl Client {
     /// Remembers what an answer says about keys and leases.
     fn learn(&mut self, op: &Operation) {
         self.revision = self.revision.max(op.outcome.revision().unwrap_or(0));
+        if op.outcome.refusal() == Some(Refusal::NoSpace) {
+            self.remedy.get_or_insert(Remedy::Compact);
+        }
         match (&op.action, &op.outcome) {
             (Action::Read { request, .. }, Outcome::Read { result: Ok(result), .. }) => {
                 if request.range.is_single() && request.revision == 0 && result.count == 0 {

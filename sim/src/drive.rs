@@ -7,7 +7,7 @@ use quorate_consensus::{Body, Message, NodeId, Role};
 use quorate_engine::MemSnapshot;
 use quorate_kv::KeyspaceId;
 use quorate_kv::hub::HubInput;
-use quorate_node::{AutoCompaction, Config, Halt, Input, Output};
+use quorate_node::{Config, Halt, Input, Output};
 use quorate_wal::{Generation, Record};
 
 use crate::check::Property;
@@ -31,12 +31,12 @@ impl World {
             election_timeout: Duration::from_millis(ELECTION_MS),
             max_txn_ops: 128,
             max_request_bytes: 1_572_864,
-            quota_bytes: 0,
+            quota_bytes: self.options.quota_bytes,
             table_bytes: self.options.table_bytes,
             log_cache_bytes: 64 << 20,
             generation,
             request_timeout: Duration::from_secs(7),
-            auto_compaction: AutoCompaction::Off,
+            auto_compaction: self.spoil_auto_compaction(),
         }
     }
 
@@ -86,6 +86,11 @@ impl World {
         let local = server.clock.local(now);
         let Some(up) = server.up_mut() else { return };
         up.run_due = false;
+        if up.inline {
+            return; // its thread is writing
+        }
+        let was_idle = up.log_is_idle();
+        (up.records, up.short_of_space) = (0, false);
         let mut inbox = std::mem::take(&mut up.inbox);
         inbox.push(Todo::Input(Input::Flush));
         self.trace.mark(now, &[id.0, inbox.len() as u64]);
@@ -100,6 +105,7 @@ impl World {
         for output in outputs {
             self.carry_out(id, output);
         }
+        self.sync_inline(id, was_idle);
         self.plan_timer(id);
     }
 
@@ -140,6 +146,7 @@ impl World {
     fn note_applied(&mut self, now: crate::queue::Time, id: NodeId) {
         let server = self.servers.get_mut(&id).expect("exists");
         let Some(up) = server.up_mut() else { return };
+        up.short_of_space |= up.is_short_of_space(self.options.quota_bytes);
         let (from, to) = (up.applied, up.node.kv().applied());
         up.applied = to;
         let revision = up.node.kv().revision(KeyspaceId::ETCD).0;
@@ -203,7 +210,10 @@ impl World {
                 self.spoil_sealed(id);
                 self.plan_checkpoint(id);
             }
-            Output::Defragment => {} // nobody asks for it here
+            Output::Defragment => {
+                self.server(id).up_mut().into_iter().for_each(|up| up.merge_asked = true);
+                self.plan_checkpoint(id);
+            }
             Output::ReadLog { to, from, until, max_bytes, .. } => {
                 self.read_log(id, to, from, until, max_bytes);
             }

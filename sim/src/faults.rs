@@ -77,6 +77,16 @@ kinds! {
     Members = "membership change",
     /// A watch stream's client stops reading, or goes away and comes back.
     WatchStall = "watch stall",
+    /// A client cancels a watcher of a stream that goes on.
+    WatchCancel = "watch cancelled",
+    /// The quota is used up, and the alarm is raised; clients make room and disarm it.
+    QuotaAlarm = "quota alarm",
+    /// History is compacted without being asked.
+    AutoCompaction = "automatic compaction",
+    /// An operator has all files merged.
+    Defragment = "defragmentation",
+    /// The node's own thread writes and syncs the log.
+    InlineSync = "inline sync",
 }
 
 /// How often each kind happened.

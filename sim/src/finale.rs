@@ -99,6 +99,7 @@ impl World {
         self.finish_watches();
         self.check_watches_at_the_end();
         self.check_leases_at_the_end();
+        self.check_quota();
         self.check_linearizability();
     }
 
@@ -178,10 +179,16 @@ impl World {
         }
     }
 
+    fn check_quota(&mut self) {
+        let (now, result) = (self.now(), self.checks.quota.check(&self.history));
+        self.checks.note(Property::Quota, now, result);
+    }
+
     fn check_linearizability(&mut self) {
         let now = self.now();
         let hints = self.checks.machine.hints();
-        let result = linearizability::check(&self.history, &hints);
+        let automatic = self.checks.compaction.automatic();
+        let result = linearizability::check(&self.history, &hints, automatic);
         let result = result.map(|witness| {
             self.tally.holes = witness.holes;
             self.tally.guesses = witness.guesses;

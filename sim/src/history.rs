@@ -55,6 +55,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Why the state machine, or the node before it, refused it.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::NotDone(Failure::Refused(refusal))
+            | Self::Replied { result: Err(refusal), .. }
+            | Self::Read { result: Err(refusal), .. } => Some(*refusal),
+            _ => None,
+        }
+    }
+
     /// The revision that the response spoke of.
     #[must_use]
     pub fn revision(&self) -> Option<i64> {
@@ -160,7 +171,7 @@ fn brief_op(op: &Op) -> String {
         Op::Delete(delete) => {
             format!("delete {:?}..{:?}", delete.range.key, delete.range.range_end)
         }
-        Op::Txn(_) => "txn".to_owned(),
+        Op::Txn(txn) => brief(&Command::Txn(txn.clone())),
     }
 }
 

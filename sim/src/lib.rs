@@ -19,7 +19,7 @@
 //! | `world` | state, events, the loop |
 //! | `server`, `drive` | a machine, its clock, its process: bursts of inputs, outputs |
 //! | `storage`, `disk`, `transfer` | the log's disk, starts and crashes; log reads and snapshots |
-//! | `clients`, `workload`, `watchers` | who uses it, and for what |
+//! | `clients`, `workload`, `watchers`, `streams` | who uses it, and for what |
 //! | `nemesis`, `network` | what breaks |
 //! | `finale`, `check/`, `model` | what must hold |
 //! | `run`, `hunt`, `report` | one seed; many; what they met |
@@ -49,6 +49,7 @@ mod run;
 mod server;
 mod spoil;
 mod storage;
+mod streams;
 pub mod trace;
 mod transfer;
 mod watchers;

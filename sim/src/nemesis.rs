@@ -1,6 +1,7 @@
 //! The hand that breaks things: at random intervals one of the seed's kinds of fault, with an end.
 
-use quorate_consensus::NodeId;
+use quorate_consensus::{LogIndex, NodeId};
+use quorate_engine::Engine;
 use quorate_node::{Input, MemberChange, Request, RequestId, to_info};
 use quorate_wal::{Input as WalInput, inspect};
 
@@ -116,6 +117,7 @@ impl World {
             FaultKind::Jump => self.jump(id),
             FaultKind::Transfer | FaultKind::Graceful => self.move_leader(kind, id),
             FaultKind::Members => self.change_members(),
+            FaultKind::Defragment => self.defragment(id),
             _ => self.break_disk(kind, id),
         }
     }
@@ -206,24 +208,35 @@ impl World {
 
     fn jump(&mut self, id: NodeId) {
         self.hit(FaultKind::Jump, id);
-        let (now, ms) = (self.now(), self.rng_fault.between(50, 20_000));
-        self.checks.leases.clock_jumped(now);
+        let (now, ms) = (self.now(), self.rng_fault.between(50, self.options.jump_ms));
+        self.checks.clock_jumped(now);
         if self.is_planted(Planted::LeaseByJumpingClock) {
-            return self.undo(Undo::JumpOn(id, (ms / 400) as u32));
+            return self.undo(Undo::JumpOn(id, (ms / 400).min(50) as u32));
         }
         // All at once is what makes elections collide.
         let all: Vec<NodeId> = self.servers.keys().copied().collect();
         let jumping = if self.rng_fault.chance(500) { all } else { vec![id] };
         for id in jumping {
-            self.checks.leases.clock_jumped(now);
+            self.checks.clock_jumped(now);
             self.server(id).clock.jump(now, ms * 1_000);
             self.input(id, Input::Tick);
         }
     }
 
-    fn foreign(&mut self, id: NodeId, request: Request) {
+    pub(crate) fn foreign(&mut self, id: NodeId, request: Request) -> u64 {
         let number = FIRST_FOREIGN_REQUEST + self.rng_fault.below(1 << 20);
         self.input(id, Input::Request { id: RequestId(number), request });
+        number
+    }
+
+    /// Also of those that do not run, or are not to be reached: then nothing happens.
+    fn defragment(&mut self, id: NodeId) {
+        let Some(up) = self.server(id).up_mut() else { return };
+        let unwritten = up.node.engine_mut().usage().active_bytes > 0;
+        let asked = LogIndex(if unwritten { up.node.kv().applied() } else { 0 });
+        let number = self.foreign(id, Request::Defragment);
+        let up = self.server(id).up_mut().expect("it has just been running");
+        up.defragmenting.insert(number, asked);
     }
 
     fn move_leader(&mut self, kind: FaultKind, id: NodeId) {
@@ -233,7 +246,8 @@ impl World {
         let voters: Vec<NodeId> = up.node.raft_machine().membership().voters().collect();
         let to = *self.rng_fault.pick(&voters);
         if kind == FaultKind::Transfer {
-            return self.foreign(leader, Request::MoveLeader { to });
+            self.foreign(leader, Request::MoveLeader { to });
+            return;
         }
         if leader == id {
             self.foreign(leader, Request::MoveLeader { to });

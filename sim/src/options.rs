@@ -3,6 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
+use std::time::Duration;
+
+use quorate_node::AutoCompaction;
 
 use crate::check::Property;
 use crate::faults::FaultKind;
@@ -69,6 +72,8 @@ pub struct Mix {
     pub compact: u64,
     /// Leases: grant, attach, renew, revoke.
     pub lease: u64,
+    /// Transactions inside of transactions.
+    pub nested: u64,
 }
 
 /// Everything that is drawn from the seed in advance.
@@ -108,10 +113,18 @@ pub struct Options {
     pub keys: u64,
     /// Longest value, in bytes.
     pub value_bytes: u64,
-    /// Watchers.
+    /// Watch streams.
+    pub streams: usize,
+    /// Most watchers of a stream.
     pub watchers: usize,
     /// Speed of each server's clock, in millionths more or less than true time.
     pub skew_ppm: u64,
+    /// Longest jump of a clock, in milliseconds.
+    pub jump_ms: u64,
+    /// Quota, in bytes; 0: none.
+    pub quota_bytes: u64,
+    /// When history is compacted without being asked.
+    pub auto_compaction: AutoCompaction,
 }
 
 impl Options {
@@ -128,6 +141,7 @@ impl Options {
         let faults = draw_faults(nodes, rng);
         let has = |kind| u64::from(faults.contains(&kind));
         let hectic = rng.chance(300);
+        let table_bytes = 1_024 * rng.between(4, 64);
         let (min_us, max_us) = match rng.below(100) {
             0..80 => (50, rng.between(200, 5_000)),
             80..92 => (5_000, 40_000),
@@ -153,7 +167,7 @@ impl Options {
             sync_us: rng.between(50, 3_000),
             segment_bytes: 4_096 * rng.between(16, 128),
             group_bytes: 4_096 * rng.between(1, 16) as usize,
-            table_bytes: 1_024 * rng.between(4, 64),
+            table_bytes,
             checkpoint_ms: rng.between(1, 800),
             clients: rng.between(6, 12) as usize,
             think_ms: rng.between(80, 260),
@@ -161,8 +175,15 @@ impl Options {
             mix: draw_mix(rng),
             keys: rng.between(2, 12),
             value_bytes: *rng.pick(&[16, 16, 200, 2_000]),
-            watchers: rng.between(1, 5) as usize,
+            streams: rng.between(1, 4) as usize,
+            watchers: rng.between(1, 3) as usize,
             skew_ppm: has(FaultKind::Skew) * rng.between(1_000, 50_000),
+            // Long ones reach what is due every few minutes.
+            jump_ms: if rng.chance(250) { 400_000 } else { 20_000 },
+            // Room for what lives and for tables under way, or nothing would ever help.
+            quota_bytes: has(FaultKind::QuotaAlarm)
+                * (6 * table_bytes + 1_024 * rng.between(64, 320)),
+            auto_compaction: draw_auto_compaction(&faults, rng),
             faults,
         }
     }
@@ -190,6 +211,16 @@ fn draw_faults(nodes: usize, rng: &mut Rng) -> BTreeSet<FaultKind> {
     drawn.collect()
 }
 
+fn draw_auto_compaction(faults: &BTreeSet<FaultKind>, rng: &mut Rng) -> AutoCompaction {
+    if !faults.contains(&FaultKind::AutoCompaction) {
+        return AutoCompaction::Off;
+    }
+    match rng.below(3) {
+        0 => AutoCompaction::Revisions(rng.between(10, 300) as i64),
+        _ => AutoCompaction::Periodic(Duration::from_millis(rng.between(1_000, 12_000))),
+    }
+}
+
 fn draw_mix(rng: &mut Rng) -> Mix {
     let mut weight = |most: u64| if rng.chance(800) { rng.between(1, most) } else { 0 };
     Mix {
@@ -200,5 +231,6 @@ fn draw_mix(rng: &mut Rng) -> Mix {
         transfer: weight(12),
         compact: weight(2),
         lease: weight(10),
+        nested: weight(8),
     }
 }

@@ -1,8 +1,14 @@
-//! Bugs on purpose: each breaks one promise in the driver, where the real server could break it too, and
-//! has a checker that must find it. A checker that has never caught anything has shown nothing.
+//! Bugs on purpose: each breaks one promise and has a checker that must find it. A checker that has never
+//! caught anything has shown nothing.
+//!
+//! Most sit in the driver, where the real server could break the promise too. Those that can only sit
+//! inside core need its feature `planted`, which no other crate may turn on.
 
 use std::fmt;
 use std::str::FromStr;
+
+use quorate_consensus as consensus;
+use quorate_wal as wal;
 
 use crate::check::Property;
 
@@ -74,6 +80,42 @@ planted! {
     BoastInElection = "boast-in-election", LeaderCompleteness;
     /// A follower keeps another value than the leader sent.
     ChangeEntry = "change-entry", LogMatching;
+    /// An alarm disarms itself when somebody is refused.
+    SelfDisarm = "self-disarm", Quota;
+    /// Automatic compaction keeps half of what it should.
+    CompactEarly = "compact-early", Compaction;
+    /// A cancelled watcher goes on getting events.
+    DeafToCancel = "deaf-to-cancel", Watch;
+    /// Inside core: a leader counts entries of earlier terms (Raft, figure 8).
+    CountOldTerm = "count-old-term", LeaderCompleteness;
+    /// Inside core: a follower takes entries whatever stands before them.
+    SkipPredecessor = "skip-predecessor", LogMatching;
+    /// Inside core: recovery reads behind the end that a segment's successor names.
+    ReadBehindEnd = "read-behind-end", Durability;
+    /// Inside core: a segment opens without the vote that stood in the one before.
+    ForgetVoteWithSegment = "forget-vote-with-segment", Durability;
+}
+
+impl Planted {
+    /// The bug of consensus that it is, if it sits there.
+    #[must_use]
+    pub fn of_consensus(self) -> Option<consensus::PlantedBug> {
+        match self {
+            Self::CountOldTerm => Some(consensus::PlantedBug::CountOldTerm),
+            Self::SkipPredecessor => Some(consensus::PlantedBug::SkipPredecessor),
+            _ => None,
+        }
+    }
+
+    /// The bug of the log that it is, if it sits there.
+    #[must_use]
+    pub fn of_log(self) -> Option<wal::PlantedBug> {
+        match self {
+            Self::ReadBehindEnd => Some(wal::PlantedBug::ReadBehindEnd),
+            Self::ForgetVoteWithSegment => Some(wal::PlantedBug::ForgetVoteWithSegment),
+            _ => None,
+        }
+    }
 }
 
 impl FromStr for Planted {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use quorate_consensus::{LogStart, NodeId, Seq};
-use quorate_engine::MemEngine;
+use quorate_consensus::{LogIndex, LogStart, NodeId, Seq};
+use quorate_engine::{Engine, MemEngine};
+use quorate_kv::AlarmKind;
 use quorate_kv::hub::Hub;
 use quorate_node::{Input, Node};
 use quorate_wal::{Output as WalOutput, Writer};
@@ -84,6 +85,29 @@ pub(crate) struct Running {
     pub(crate) checkpoint_due: bool,
     /// Operations whose answer a client waits for.
     pub(crate) waiting: BTreeMap<u64, usize>,
+    /// All files are to be merged.
+    pub(crate) merge_asked: bool,
+    /// Defragmentations under way, with what each must make durable.
+    pub(crate) defragmenting: BTreeMap<u64, LogIndex>,
+    /// Records handed to the log in this burst.
+    pub(crate) records: usize,
+    /// The node's own thread is writing: it takes nothing in until that is durable.
+    pub(crate) inline: bool,
+    /// In this burst the node had reason to refuse for want of space.
+    pub(crate) short_of_space: bool,
+}
+
+impl Running {
+    /// Nothing of the log is under way or waits.
+    pub(crate) fn log_is_idle(&self) -> bool {
+        self.flight.is_empty() && self.batches.is_empty() && self.writer.is_idle()
+    }
+
+    /// Whether a client may now be refused for want of space.
+    pub(crate) fn is_short_of_space(&mut self, quota: u64) -> bool {
+        let used_up = quota > 0 && self.node.engine_mut().usage().total_bytes() >= quota;
+        used_up || self.node.kv().has_alarm(AlarmKind::NoSpace)
+    }
 }
 
 /// How a machine is.

@@ -2,8 +2,8 @@
 //! planted. The rest of them sit beside what they spoil (`drive`, `watchers`, `nemesis`, `storage`).
 
 use quorate_consensus::{Body, LogIndex, Message, NodeId, Payload, Recovered};
-use quorate_kv::Command;
-use quorate_node::{Input, Request};
+use quorate_kv::{Alarm, AlarmKind, Command, KeyspaceId};
+use quorate_node::{AutoCompaction, Input, Request};
 use quorate_wal::Record;
 
 use crate::planted::Planted;
@@ -89,6 +89,28 @@ impl World {
                 txn.compare.clear()
             }
             _ => {}
+        }
+    }
+
+    /// How the node compacts by itself.
+    pub(crate) fn spoil_auto_compaction(&self) -> AutoCompaction {
+        match self.options.auto_compaction {
+            AutoCompaction::Periodic(window) if self.is_planted(Planted::CompactEarly) => {
+                AutoCompaction::Periodic(window / 2)
+            }
+            AutoCompaction::Revisions(keep) if self.is_planted(Planted::CompactEarly) => {
+                AutoCompaction::Revisions(keep / 2)
+            }
+            mode => mode,
+        }
+    }
+
+    /// Somebody was refused for want of space.
+    pub(crate) fn spoil_alarm(&mut self, id: NodeId) {
+        if self.is_planted(Planted::SelfDisarm) {
+            let alarm = Alarm { member: 0, kind: AlarmKind::NoSpace };
+            let command = Command::AlarmClear(alarm);
+            self.foreign(id, Request::Command { keyspace: KeyspaceId::ETCD, command });
         }
     }
 

@@ -7,7 +7,7 @@ use quorate_kv::{KeyspaceId, Kv};
 use quorate_node::{Halt, Input, MemberInfo, Node, initial_membership};
 use quorate_wal::{
     ClusterId, Config as WalConfig, Identity, Input as WalInput, Output as WalOutput, Record,
-    RecoveredGroup, RecoveryError, Writer, create, drive, perform, persisted, recover,
+    RecoveredGroup, RecoveryError, Writer, create, drive, perform, persisted, recover_planted,
 };
 
 use crate::check::Property;
@@ -22,6 +22,8 @@ pub(crate) const GROUP: GroupId = GroupId(1);
 const CLUSTER: ClusterId = ClusterId(0x5155_4f52);
 /// How long a write into the page cache takes, in microseconds.
 const WRITE_US: u64 = 15;
+/// What the node's own thread writes at most, in records.
+const MAX_INLINE_RECORDS: usize = 4;
 
 impl World {
     /// A machine's process starts: recovery, then a node on what it found.
@@ -55,8 +57,11 @@ impl World {
         };
         let identity = Identity { cluster: CLUSTER, node: id };
         let first = first_entries(initial_membership(&self.founding_members()));
+        let planted = self.planted;
         let server = self.server(id);
-        let (mut writer, mut group) = match recover(&server.disk, Some(identity), boot, config) {
+        let bug = planted.and_then(Planted::of_log);
+        let found = recover_planted(&server.disk, Some(identity), boot, config, bug);
+        let (mut writer, mut group) = match found {
             Ok(mut found) => (found.writer, found.groups.remove(&GROUP).unwrap_or_default()),
             Err(RecoveryError::Nothing) if !server.born => {
                 (create(&server.disk, identity, boot, config)?, RecoveredGroup::default())
@@ -64,6 +69,7 @@ impl World {
             Err(error) => return Err(error),
         };
         server.born = true;
+        writer.plant(bug);
         let empty = group.recovered.entries.is_empty() && group.recovered.start.index.0 == 0;
         if server.founder && empty {
             let record = |entry| Record::Entry { group: GROUP, entry };
@@ -126,7 +132,11 @@ impl World {
             .map_err(Halt::from)
             .and_then(|kv| Node::new(config, group.recovered, kv, engine));
         match node {
-            Ok(node) => self.run_node(id, node, writer),
+            Ok(mut node) => {
+                let bug = self.planted.and_then(Planted::of_consensus);
+                bug.into_iter().for_each(|bug| node.plant(bug));
+                self.run_node(id, node, writer);
+            }
             Err(halt @ Halt::LogAndEngineApart { .. }) => {
                 self.violated(Property::Durability, format!("node {id} does not start: {halt}"));
             }
@@ -160,6 +170,11 @@ impl World {
             applied,
             checkpoint_due: false,
             waiting: Default::default(),
+            merge_asked: false,
+            defragmenting: Default::default(),
+            records: 0,
+            inline: false,
+            short_of_space: false,
         };
         let server = self.server(id);
         server.state = State::Up(Box::new(running));
@@ -229,6 +244,7 @@ impl World {
         let Some(up) = self.server(id).up_mut() else { return };
         up.last_batch = Seq(up.last_batch.0 + 1);
         up.batches.push_back((up.last_batch, batch));
+        up.records += records.len();
         let seq = up.last_batch;
         self.step_writer(id, WalInput::Append { seq, records });
     }
@@ -307,6 +323,27 @@ impl World {
             if busy && !self.flight_begun(id) {
                 self.begin_flight(id);
             }
+            if !busy {
+                self.inline_sync_ends(id);
+            }
+        }
+    }
+
+    /// The node's own thread writes this burst's records if the log is idle and they are few; it takes
+    /// nothing in before they are durable.
+    pub(crate) fn sync_inline(&mut self, id: NodeId, was_idle: bool) {
+        let wanted = self.options.faults.contains(&FaultKind::InlineSync);
+        let Some(up) = self.server(id).up_mut().filter(|_| was_idle && wanted) else { return };
+        if up.records <= MAX_INLINE_RECORDS && !up.flight.is_empty() {
+            up.inline = true;
+            self.tally.faults.hit(FaultKind::InlineSync);
+        }
+    }
+
+    fn inline_sync_ends(&mut self, id: NodeId) {
+        let Some(up) = self.server(id).up_mut() else { return };
+        if std::mem::take(&mut up.inline) {
+            self.wake(id);
         }
     }
 
@@ -348,7 +385,9 @@ impl World {
             }
         }
         todo.extend(done.map(|seq| Todo::Input(Input::Persisted { seq })));
-        up.inbox.extend(todo);
+        // What the node's own thread wrote comes before what has come in meanwhile.
+        let at = if up.inline { 0 } else { up.inbox.len() };
+        up.inbox.splice(at..at, todo);
         self.wake(id);
     }
 
@@ -378,9 +417,31 @@ impl World {
         let life = server.life;
         let Some(up) = server.up_mut() else { return };
         let sealed = up.node.engine_mut().usage().sealed_tables;
-        if sealed > 0 && !up.checkpoint_due {
+        if up.checkpoint_due {
+            return;
+        }
+        if sealed > 0 {
             up.checkpoint_due = true;
             self.queue.after_us(us, Event::Checkpoint(id, life));
+        } else if std::mem::take(&mut up.merge_asked) {
+            up.checkpoint_due = true;
+            self.queue.after_us(2 * us, Event::Merged(id, life));
         }
+    }
+
+    /// The engine's thread has merged all files.
+    pub(crate) fn merged(&mut self, id: NodeId, life: u64) {
+        let server = self.servers.get_mut(&id).expect("exists");
+        if server.life != life {
+            return;
+        }
+        if server.paused {
+            return server.deferred.push(Event::Merged(id, life));
+        }
+        let Some(up) = server.up_mut() else { return };
+        up.checkpoint_due = false;
+        self.tally.faults.hit(FaultKind::Defragment);
+        self.input(id, Input::Defragmented);
+        self.plan_checkpoint(id);
     }
 }

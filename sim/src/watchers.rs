@@ -1,7 +1,4 @@
-//! Watch streams through the real hub: connect, read, stall, ask for progress, go away and come back at
-//! the revision after the last. What arrives is checked at once (`check/watch.rs`).
-
-use std::collections::VecDeque;
+//! Watch streams through the real hub of each server: what clients do (`streams.rs`) and what reaches them.
 
 use quorate_consensus::NodeId;
 use quorate_kv::hub::{
@@ -10,15 +7,11 @@ use quorate_kv::hub::{
 use quorate_kv::limits::HubLimits;
 use quorate_kv::{EventKind, History, KeyRange, KeyspaceId, ReadError, Refusal, Revision};
 
-use crate::check::{Property, WatchCheck, WatchWanted};
+use crate::check::Property;
 use crate::faults::FaultKind;
 use crate::planted::Planted;
-use crate::queue::Time;
-use crate::rng::Rng;
+use crate::streams::{Place, Watch, WatchClient};
 use crate::world::{Event, World};
-
-/// The watcher's id on each of its streams.
-const WATCH_ID: WatchId = WatchId(1);
 
 /// Planted: what history would say if compaction took the tombstones of its own revision.
 fn lose_tombstones(history: &mut History, compacted: Revision) {
@@ -42,58 +35,11 @@ fn brief_response(reply: &WatchReply) -> String {
     }
 }
 
-/// One watcher over all its connections.
-#[derive(Debug)]
-pub(crate) struct Watcher {
-    rng: Rng,
-    wanted: WatchWanted,
-    fragment: bool,
-    /// Known once the first `Created` has come.
-    check: Option<WatchCheck>,
-    /// Revision asked for by the connection under way.
-    start: i64,
-    server: NodeId,
-    life: u64,
-    stream: u64,
-    connected: bool,
-    arrived: VecDeque<(WatchReply, usize)>,
-    last_arrival: Time,
-    taking: bool,
-    stalled_until: Time,
-}
-
 impl World {
     pub(crate) fn populate_watchers(&mut self) {
-        for number in 0..self.options.watchers {
-            let mut rng = self.rng_work.split(1_000 + number as u64);
-            let everything = KeyRange { key: "a".into(), range_end: "z".into() };
-            let range = match rng.below(4) {
-                0 => KeyRange::single("k00".into()),
-                1 => KeyRange { key: "a".into(), range_end: "b".into() },
-                _ => everything,
-            };
-            let wanted = WatchWanted {
-                range,
-                no_put: rng.chance(100),
-                no_delete: rng.chance(100),
-                prev_kv: rng.chance(600),
-            };
-            let watcher = Watcher {
-                fragment: rng.chance(400),
-                wanted,
-                check: None,
-                start: 0,
-                server: NodeId(1),
-                life: 0,
-                stream: 0,
-                connected: false,
-                arrived: VecDeque::new(),
-                last_arrival: Time(0),
-                taking: false,
-                stalled_until: Time(0),
-                rng,
-            };
-            self.watchers.push(watcher);
+        for number in 0..self.options.streams {
+            let rng = self.rng_work.split(1_000 + number as u64);
+            self.watch_clients.push(WatchClient::new(&self.options, rng));
             let us = self.rng_work.below(8_000_000);
             self.queue.after_us(us, Event::WatchConnect(number));
             self.queue.after_us(us + 1_000_000, Event::WatchTick(number));
@@ -117,7 +63,7 @@ impl World {
     }
 
     pub(crate) fn watch_connects(&mut self, number: usize) {
-        if self.watchers[number].connected {
+        if self.watch_clients[number].connected {
             return;
         }
         let up = self.servers.iter().filter(|(_, server)| server.is_up() && !server.outside);
@@ -126,39 +72,50 @@ impl World {
             return self.queue.after_us(300_000, Event::WatchConnect(number));
         }
         self.last_stream += 1;
-        let (stream, floor) = (self.last_stream, self.checks.revisions.floor());
-        let skip = i64::from(self.is_planted(Planted::SkipOnResume));
-        let watcher = &mut self.watchers[number];
-        (watcher.server, watcher.life) = *watcher.rng.pick(&up);
-        watcher.start = match &mut watcher.check {
-            Some(check) => check.resume_at() + skip,
-            None => match watcher.rng.below(4) {
-                0 => 1,
-                1 => (floor - 20).max(1),
-                2 => floor + 10,
-                _ => 0,
-            },
-        };
-        (watcher.stream, watcher.connected) = (stream, true);
-        (watcher.taking, watcher.last_arrival) = (false, Time(0));
-        watcher.arrived.clear();
-        let WatchWanted { range, no_put, no_delete, prev_kv } = watcher.wanted.clone();
-        let request = WatchCreate {
-            watch_id: WATCH_ID,
-            range,
-            start_revision: watcher.start,
-            prev_kv,
-            no_put,
-            no_delete,
-            fragment: watcher.fragment,
-            progress_notify: true,
-        };
-        let (id, start) = (watcher.server, watcher.start);
-        let now = self.now();
-        self.trace.line(now, || format!("watcher {number} connects to node {id} at {start}"));
+        let stream = self.last_stream;
+        let client = &mut self.watch_clients[number];
+        let server = *client.rng.pick(&up);
+        client.connect(server, stream);
+        let (now, id) = (self.now(), server.0);
+        self.trace.line(now, || format!("stream {number} connects to node {id}"));
         let stream = StreamId(stream);
         self.hub(id, HubInput::OpenStream { stream, keyspace: KeyspaceId::ETCD });
-        self.hub(id, HubInput::Create { stream, request });
+        self.create_watches(number, false);
+    }
+
+    /// Creates watchers that are not on the stream; all of them or most.
+    fn create_watches(&mut self, number: usize, all: bool) {
+        let floor = self.checks.revisions.floor();
+        let skip = i64::from(self.is_planted(Planted::SkipOnResume));
+        let client = &mut self.watch_clients[number];
+        let (id, stream) = (client.server, StreamId(client.stream));
+        let missing = client.missing(all);
+        let mut requests: Vec<WatchCreate> =
+            missing.into_iter().map(|at| client.create(at, floor, skip)).collect();
+        requests.extend(client.create_double());
+        for request in requests {
+            let now = self.now();
+            self.trace.line(now, || {
+                let (watch, start) = (request.watch_id.0, request.start_revision);
+                format!("stream {number} asks for watcher {watch} at {start}")
+            });
+            self.hub(id, HubInput::Create { stream, request });
+        }
+    }
+
+    /// Cancels a watcher, and goes on without it.
+    fn cancel_watch(&mut self, number: usize, compacted: bool) {
+        let client = &mut self.watch_clients[number];
+        let (id, stream) = (client.server, StreamId(client.stream));
+        let Some(watch_id) = client.cancel(compacted) else { return };
+        let now = self.now();
+        self.trace.line(now, || format!("stream {number} cancels watcher {}", watch_id.0));
+        if !compacted {
+            self.tally.faults.hit(FaultKind::WatchCancel);
+        }
+        if !self.spoil_cancel(stream, watch_id) {
+            self.hub(id, HubInput::Cancel { stream, watch_id });
+        }
     }
 
     /// Steps a server's hub and carries out what it wants.
@@ -221,12 +178,12 @@ impl World {
     /// A response leaves the server; the connection keeps their order.
     fn watch_response(&mut self, stream: u64, reply: WatchReply, bytes: usize) {
         let (now, us) = (self.now(), self.rng_work.between(50, 500));
-        let watcher = self.watchers.iter().position(|watcher| watcher.stream == stream);
-        let Some(watcher) = watcher else { return };
-        let last = &mut self.watchers[watcher].last_arrival;
+        let client = self.watch_clients.iter().position(|client| client.stream == stream);
+        let Some(client) = client else { return };
+        let last = &mut self.watch_clients[client].last_arrival;
         *last = now.after_us(us).max(*last);
         let at = *last;
-        self.queue.at(at, Event::WatchArrive { watcher, stream, reply, bytes });
+        self.queue.at(at, Event::WatchArrive { client, stream, reply, bytes });
     }
 
     pub(crate) fn watch_arrives(
@@ -237,84 +194,63 @@ impl World {
         bytes: usize,
     ) {
         let now = self.now();
-        let watcher = &mut self.watchers[number];
-        if watcher.stream != stream || !watcher.connected {
+        let client = &mut self.watch_clients[number];
+        if client.stream != stream || !client.connected {
             return;
         }
-        watcher.arrived.push_back((reply, bytes));
-        if !watcher.taking {
-            watcher.taking = true;
-            let at = now.max(watcher.stalled_until);
-            self.queue.at(at, Event::WatchTake { watcher: number, stream });
+        client.arrived.push_back((reply, bytes));
+        if !client.taking {
+            client.taking = true;
+            let at = now.max(client.stalled_until);
+            self.queue.at(at, Event::WatchTake { client: number, stream });
         }
     }
 
     pub(crate) fn watch_takes(&mut self, number: usize, stream: u64) {
         let now = self.now();
-        let watcher = &mut self.watchers[number];
-        if watcher.stream != stream || !watcher.connected {
+        let client = &mut self.watch_clients[number];
+        if client.stream != stream || !client.connected {
             return;
         }
-        watcher.taking = false;
-        let Some((reply, bytes)) = watcher.arrived.pop_front() else { return };
-        let (id, life) = (watcher.server, watcher.life);
+        client.taking = false;
+        let Some((reply, bytes)) = client.arrived.pop_front() else { return };
+        let (id, life) = (client.server, client.life);
         self.watch_checks(number, &reply);
         if self.server(id).life == life {
             let stream = StreamId(stream);
             self.hub(id, HubInput::Drained { stream, bytes });
         }
-        let watcher = &mut self.watchers[number];
-        if !watcher.arrived.is_empty() && watcher.connected && !watcher.taking {
-            watcher.taking = true;
-            let at = now.after_us(20).max(watcher.stalled_until);
-            self.queue.at(at, Event::WatchTake { watcher: number, stream });
+        let client = &mut self.watch_clients[number];
+        if !client.arrived.is_empty() && client.connected && !client.taking {
+            client.taking = true;
+            let at = now.after_us(20).max(client.stalled_until);
+            self.queue.at(at, Event::WatchTake { client: number, stream });
         }
     }
 
     fn watch_checks(&mut self, number: usize, reply: &WatchReply) {
         let now = self.now();
-        let truth = self.checks.machine.events();
-        let compacted = self.checks.machine.compact_revision();
-        let watcher = &mut self.watchers[number];
-        let header = reply.revision.0;
-        self.trace.mark(now, &[number as u64, header as u64]);
-        self.trace.line(now, || format!("watcher {number} gets {}", brief_response(reply)));
-        let Some(check) = &mut watcher.check else {
-            if matches!(reply.kind, WatchReplyKind::Created) {
-                let next = if watcher.start == 0 { header + 1 } else { watcher.start };
-                watcher.check = Some(WatchCheck::new(watcher.wanted.clone(), next));
-            }
-            return;
-        };
-        let before = check.delivered();
-        let mut gone = false;
-        let result = match &reply.kind {
-            WatchReplyKind::Created => Ok(()),
-            WatchReplyKind::Events { events, fragment, .. } => {
-                check.events(truth, compacted, events, *fragment)
-            }
-            WatchReplyKind::Progress => check.progress(truth, header),
-            WatchReplyKind::Canceled { compact_revision } => {
-                gone = true;
-                check.cancelled(compact_revision.0, compacted)
-            }
-            WatchReplyKind::Refused { reason } => Err(format!("refused: {reason}")),
-        };
-        self.tally.watch_events += check.delivered() - before;
-        let server = watcher.server;
-        let result = result.map_err(|what| format!("watcher {number} of node {server}: {what}"));
+        let machine = &self.checks.machine;
+        let truth = (machine.events(), machine.compact_revision());
+        let client = &mut self.watch_clients[number];
+        let (header, id) = (reply.revision.0, reply.watch_id.0);
+        self.trace.mark(now, &[number as u64, id as u64, header as u64]);
+        self.trace.line(now, || {
+            format!("stream {number}, watcher {id} gets {}", brief_response(reply))
+        });
+        let before = client.delivered();
+        let result = client.judge(reply, truth);
+        self.tally.watch_events += client.delivered() - before;
+        let server = client.server;
+        let result = result.map_err(|what| format!("stream {number} at node {server}: {what}"));
         self.checks.note(Property::Watch, now, result);
-        if gone {
-            self.watch_leaves(number, 1_000);
-        }
     }
 
     /// The client goes away and comes back.
     fn watch_leaves(&mut self, number: usize, back_after_us: u64) {
-        let watcher = &mut self.watchers[number];
-        let (id, life, stream) = (watcher.server, watcher.life, StreamId(watcher.stream));
-        watcher.connected = false;
-        watcher.arrived.clear();
+        let client = &mut self.watch_clients[number];
+        let (id, life, stream) = (client.server, client.life, StreamId(client.stream));
+        client.disconnect();
         if self.server(id).life == life {
             self.hub(id, HubInput::CloseStream { stream });
         }
@@ -323,12 +259,11 @@ impl World {
 
     /// A server is gone, and with it the streams on it.
     pub(crate) fn watches_break(&mut self, id: NodeId) {
-        for number in 0..self.watchers.len() {
-            let watcher = &mut self.watchers[number];
-            if watcher.connected && watcher.server == id {
-                watcher.connected = false;
-                watcher.arrived.clear();
-                let us = watcher.rng.between(10_000, 800_000);
+        for number in 0..self.watch_clients.len() {
+            let client = &mut self.watch_clients[number];
+            if client.connected && client.server == id {
+                client.disconnect();
+                let us = client.rng.between(10_000, 800_000);
                 self.queue.after_us(us, Event::WatchConnect(number));
             }
         }
@@ -337,32 +272,57 @@ impl World {
     pub(crate) fn watch_ticks(&mut self, number: usize) {
         let now = self.now();
         let stalls = self.faults_may_happen(FaultKind::WatchStall);
-        let watcher = &mut self.watchers[number];
-        let us = watcher.rng.between(200_000, 1_500_000);
-        let choice = watcher.rng.below(10);
-        let (id, life, stream) = (watcher.server, watcher.life, StreamId(watcher.stream));
-        let connected = watcher.connected;
+        let cancels = self.faults_may_happen(FaultKind::WatchCancel);
+        let client = &mut self.watch_clients[number];
+        let us = client.rng.between(200_000, 1_500_000);
+        let choice = client.rng.below(12);
+        let (id, life, stream) = (client.server, client.life, StreamId(client.stream));
+        let connected = client.connected;
         self.queue.after_us(us, Event::WatchTick(number));
         if !connected || self.server(id).life != life {
             return;
         }
+        self.create_watches(number, self.healed.is_some());
         match choice {
             0 | 1 if stalls => {
                 self.tally.faults.hit(FaultKind::WatchStall);
-                let watcher = &mut self.watchers[number];
-                watcher.stalled_until = now.after_ms(watcher.rng.between(200, 5_000));
-                self.trace.line(now, || format!("watcher {number} stalls"));
+                let client = &mut self.watch_clients[number];
+                client.stalled_until = now.after_ms(client.rng.between(200, 5_000));
+                self.trace.line(now, || format!("stream {number} stalls"));
             }
             2 if stalls => {
                 self.tally.faults.hit(FaultKind::WatchStall);
                 self.watch_leaves(number, us / 2);
             }
             3 => self.hub(id, HubInput::NotifyTick),
+            4 | 5 if cancels => self.cancel_watch(number, false),
+            6 => self.watch_leaves_compaction(number),
             _ => {
                 self.spoil_progress(id, stream);
                 self.hub(id, HubInput::Progress { stream });
             }
         }
+        // Its id is free again, and the stream's progress is told again, only then.
+        self.cancel_watch(number, true);
+    }
+
+    /// Compaction has passed a watcher: some clients begin the whole stream anew.
+    fn watch_leaves_compaction(&mut self, number: usize) {
+        let passed = |watch: &Watch| matches!(watch.place, Place::Compacted(_));
+        if self.watch_clients[number].watches.iter().any(passed) {
+            self.watch_leaves(number, 1_000);
+        }
+    }
+
+    /// Planted: the client is told of the end of its watcher, and the hub is not.
+    fn spoil_cancel(&mut self, stream: StreamId, watch_id: WatchId) -> bool {
+        if !self.is_planted(Planted::DeafToCancel) {
+            return false;
+        }
+        let kind = WatchReplyKind::Canceled { compact_revision: Revision(0) };
+        let reply = WatchReply { watch_id, revision: Revision(0), kind };
+        self.watch_response(stream.0, reply, 0);
+        true
     }
 
     /// Planted: progress is told up to the server's revision, whatever has been sent.
@@ -379,11 +339,14 @@ impl World {
     /// At the end nothing that was committed may be missing.
     pub(crate) fn check_watches_at_the_end(&mut self) {
         let (now, last) = (self.now(), self.checks.machine.revision());
-        for number in 0..self.watchers.len() {
-            let Some(check) = &mut self.watchers[number].check else { continue };
-            let result = check.progress(self.checks.machine.events(), last);
-            let result = result.map_err(|what| format!("watcher {number} at the end: {what}"));
-            self.checks.note(Property::Watch, now, result);
+        for (number, client) in self.watch_clients.iter_mut().enumerate() {
+            for (at, watch) in client.watches.iter_mut().enumerate() {
+                let Some(check) = &mut watch.check else { continue };
+                let result = check.progress(self.checks.machine.events(), last);
+                let result = result
+                    .map_err(|what| format!("watcher {at} of stream {number} at the end: {what}"));
+                self.checks.note(Property::Watch, now, result);
+            }
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 use quorate_kv::{
-    Command, Compare, CompareResult, CompareTarget, DeleteRequest, KeyRange, LeaseId, Op,
+    Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRequest, KeyRange, LeaseId, Op,
     PutRequest, RangeRequest, SortOrder, TxnRequest,
 };
 
-use crate::clients::Client;
+use crate::clients::{Client, Remedy};
 use crate::history::Action;
 use crate::options::Options;
 use crate::world::World;
@@ -21,8 +21,19 @@ impl World {
         let options = &self.options;
         let client = &mut self.clients[number];
         let mix = options.mix;
-        let weights =
-            [mix.put, mix.read, mix.delete, mix.swap, mix.transfer, mix.compact, mix.lease];
+        if let Some(action) = client.remedy() {
+            return action;
+        }
+        let weights = [
+            mix.put,
+            mix.read,
+            mix.delete,
+            mix.swap,
+            mix.transfer,
+            mix.compact,
+            mix.lease,
+            mix.nested,
+        ];
         match client.rng.weighted(&weights) {
             0 => Action::Write(Command::Put(client.put(options, op, LeaseId::NONE))),
             1 => client.read(options),
@@ -30,7 +41,8 @@ impl World {
             3 => client.swap(options, op),
             4 => client.transfer(op),
             5 => client.compact(),
-            _ => client.lease(options, op),
+            6 => client.lease(options, op),
+            _ => client.nested(options, op),
         }
     }
 }
@@ -139,6 +151,76 @@ impl Client {
         let look = RangeRequest { range: accounts(), ..RangeRequest::default() };
         let txn = TxnRequest { compare: compares, success, failure: vec![Op::Range(look)] };
         Action::Write(Command::Txn(txn))
+    }
+
+    /// Two keys in two levels, and sometimes a third level; each level has its own conditions. No key is
+    /// changed twice on any path.
+    fn nested(&mut self, options: &Options, op: u64) -> Action {
+        let outer = self.put(options, op, LeaseId::NONE);
+        let mut inner = self.put(options, op, LeaseId::NONE);
+        if inner.key == outer.key {
+            inner.key = "n".into();
+        }
+        let look = Op::Range(single(&inner.key));
+        let deepest = TxnRequest {
+            compare: vec![self.guess(&outer.key)],
+            success: vec![Op::Delete(DeleteRequest {
+                range: KeyRange::single(inner.key.clone()),
+                prev_kv: true,
+            })],
+            failure: vec![look.clone()],
+        };
+        let mut failure = vec![look];
+        if self.rng.chance(500) {
+            failure.push(Op::Txn(deepest));
+        }
+        let compare = vec![self.guess(&inner.key)];
+        let success = vec![Op::Put(inner.clone()), Op::Range(single(&outer.key))];
+        let inside = Op::Txn(TxnRequest { compare, success, failure });
+        let seen = Op::Range(single(&inner.key));
+        let compare = vec![self.guess(&outer.key)];
+        let success = vec![Op::Put(outer), inside.clone(), seen.clone()];
+        let failure = if self.rng.chance(500) { vec![inside] } else { vec![seen] };
+        Action::Write(Command::Txn(TxnRequest { compare, success, failure }))
+    }
+
+    /// A condition on a key that may hold, by what it has seen of it.
+    fn guess(&mut self, key: &Bytes) -> Compare {
+        let target = match self.seen.get(key) {
+            Some(Some((_, value))) if self.rng.chance(300) => CompareTarget::Value(value.clone()),
+            Some(Some((revision, _))) => CompareTarget::Mod(*revision),
+            Some(None) | None => CompareTarget::Create(0),
+        };
+        let mut guess = compare(key, target);
+        if self.rng.chance(400) {
+            guess.result = *self.rng.pick(&[
+                CompareResult::NotEqual,
+                CompareResult::Less,
+                CompareResult::Greater,
+            ]);
+        }
+        guess
+    }
+
+    /// Who was refused for want of space makes room, after a while, and disarms the alarm; a few disarm
+    /// it without having made room.
+    fn remedy(&mut self) -> Option<Action> {
+        let wants = self.remedy?;
+        if !self.rng.chance(150) {
+            return None;
+        }
+        let skips = self.rng.chance(150);
+        Some(match wants {
+            Remedy::Compact if !skips => {
+                self.remedy = Some(Remedy::Disarm);
+                Action::Write(Command::Compact { revision: self.revision })
+            }
+            _ => {
+                self.remedy = None;
+                let everybody = Alarm { member: 0, kind: AlarmKind::NoSpace };
+                Action::Write(Command::AlarmClear(everybody))
+            }
+        })
     }
 
     fn compact(&mut self) -> Action {

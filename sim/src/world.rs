@@ -24,8 +24,8 @@ use crate::planted::Planted;
 use crate::queue::{Queue, Time};
 use crate::rng::Rng;
 use crate::server::{Clock, Server};
+use crate::streams::WatchClient;
 use crate::trace::Trace;
-use crate::watchers::Watcher;
 
 /// Faults begin after this time, in milliseconds.
 pub(crate) const CALM_UNTIL_MS: u64 = 1_500;
@@ -54,6 +54,8 @@ pub(crate) enum Event {
     Beside(NodeId, u64, WalOutput),
     /// The engine has written a table out.
     Checkpoint(NodeId, u64),
+    /// The engine has merged all files.
+    Merged(NodeId, u64),
     /// A message arrives.
     Arrive { from: NodeId, to: NodeId, message: Box<Message> },
     /// A connection is seen to be broken.
@@ -81,9 +83,9 @@ pub(crate) enum Event {
     /// A watcher connects.
     WatchConnect(usize),
     /// A response arrives at a watcher.
-    WatchArrive { watcher: usize, stream: u64, reply: WatchReply, bytes: usize },
+    WatchArrive { client: usize, stream: u64, reply: WatchReply, bytes: usize },
     /// A watcher takes its next response.
-    WatchTake { watcher: usize, stream: u64 },
+    WatchTake { client: usize, stream: u64 },
     /// A watcher asks for progress, or misbehaves.
     WatchTick(usize),
     /// Something breaks.
@@ -123,7 +125,7 @@ pub struct Tally {
     pub starts: u64,
     /// Snapshots installed.
     pub snapshots: u64,
-    /// Leases that ran out.
+    /// Events that reached watchers.
     pub watch_events: u64,
     /// Messages that arrived.
     pub messages: u64,
@@ -147,7 +149,7 @@ pub(crate) struct World {
     pub(crate) servers: BTreeMap<NodeId, Server>,
     pub(crate) network: Network,
     pub(crate) clients: Vec<Client>,
-    pub(crate) watchers: Vec<Watcher>,
+    pub(crate) watch_clients: Vec<WatchClient>,
     pub(crate) history: Vec<Operation>,
     pub(crate) checks: Checks,
     pub(crate) tally: Tally,
@@ -175,9 +177,9 @@ impl World {
             servers: BTreeMap::new(),
             network: Network::new(options.weather.clone()),
             clients: Vec::new(),
-            watchers: Vec::new(),
+            watch_clients: Vec::new(),
             history: Vec::new(),
-            checks: Checks::new(settings.only, clocks),
+            checks: Checks::new(settings.only, clocks, options.auto_compaction),
             tally: Tally::default(),
             trace: Trace::new(settings.trace),
             rng_net: rng.split(1),
@@ -273,6 +275,7 @@ impl World {
             Event::Flight(id, life, result) => self.flight_done(id, life, result),
             Event::Beside(id, life, operation) => self.beside_done(id, life, &operation),
             Event::Checkpoint(id, life) => self.checkpoint_done(id, life),
+            Event::Merged(id, life) => self.merged(id, life),
             Event::Arrive { from, to, message } => self.arrive(from, to, *message),
             Event::Broken { at, life, peer } => self.broken(at, life, peer),
             Event::LogRead { at, life, to, entries } => self.log_read(at, life, to, entries),
@@ -287,12 +290,12 @@ impl World {
             Event::Answer { op, outcome } => self.answered(op, *outcome),
             Event::Patience(op) => self.patience_ends(op),
             Event::History { id, life, read, found } => self.history_read(id, life, read, found),
-            Event::WatchConnect(watcher) => self.watch_connects(watcher),
-            Event::WatchArrive { watcher, stream, reply, bytes } => {
-                self.watch_arrives(watcher, stream, reply, bytes);
+            Event::WatchConnect(client) => self.watch_connects(client),
+            Event::WatchArrive { client, stream, reply, bytes } => {
+                self.watch_arrives(client, stream, reply, bytes);
             }
-            Event::WatchTake { watcher, stream } => self.watch_takes(watcher, stream),
-            Event::WatchTick(watcher) => self.watch_ticks(watcher),
+            Event::WatchTake { client, stream } => self.watch_takes(client, stream),
+            Event::WatchTick(client) => self.watch_ticks(client),
             Event::Nemesis => self.something_breaks(),
             Event::Undo(undo) => self.undo(undo),
             Event::Heal => self.heal(),

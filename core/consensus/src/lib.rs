@@ -65,5 +65,5 @@ pub use api::*;
 pub use message::*;
 #[cfg(feature = "planted")]
 pub use raft::PlantedBug;
-pub use raft::{Config, Flow, Halt, Progress, Raft};
+pub use raft::{Config, Flow, Forgotten, Halt, Progress, Raft, Witness};
 pub use types::*;

@@ -36,7 +36,7 @@ mod invariants;
 mod txn;
 mod write;
 
-use heads::HeadCache;
+pub(crate) use heads::HeadCache;
 pub(crate) use txn::{Path, branch, next};
 use write::Write;
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use quorate_engine::{Direction, EngineError, Read};
 
 use crate::layout::{self, Position};
+use crate::machine::HeadCache;
 use crate::record::Version;
 use crate::types::{
     Compare, CompareResult, CompareTarget, KeyRange, KeyValue, KeyspaceId, LeaseId, RangeRequest,
@@ -24,6 +25,8 @@ use crate::types::{
 pub(crate) struct Keys<'a, R> {
     pub(crate) read: &'a R,
     pub(crate) keyspace: KeyspaceId,
+    /// Heads that are known without asking `read`.
+    pub(crate) cached: Option<&'a HeadCache>,
 }
 
 type Found<T> = Result<T, EngineError>;
@@ -45,6 +48,9 @@ pub(crate) fn resolve(
 impl<'a, R: Read> Keys<'a, R> {
     /// The newest version of a key, a tombstone perhaps.
     pub(crate) fn head(&self, key: &[u8]) -> Found<Option<Version>> {
+        if let Some(record) = self.cached.and_then(|cached| cached.get(key)) {
+            return Version::take(record).map(Some);
+        }
         let bytes = self.read.get(&layout::head(self.keyspace, key))?;
         bytes.as_ref().map(Version::take).transpose()
     }

@@ -93,7 +93,7 @@ impl<S: Read> View<S> {
     }
 
     fn keys(&self) -> Keys<'_, S> {
-        Keys { read: &self.snapshot, keyspace: self.keyspace }
+        Keys { read: &self.snapshot, keyspace: self.keyspace, cached: None }
     }
 
     /// What revision a request speaks of, if it can be read; `None`: the latest.

@@ -11,6 +11,7 @@
 //! | `disk_full` | a full disk refuses writes, loses nothing, and clears by itself |
 //! | `three_nodes`, `network` | any one of three may die, stop, or be cut off |
 //! | `start_up` | wrong starts: one sentence, an exit code, nothing touched |
+//! | `operations` | `quorate status` and `quorate inspect`, which changes nothing |
 //! | `garbage` | bad bytes from one client do not disturb another |
 
 mod crash;
@@ -23,6 +24,7 @@ mod kv;
 mod lease;
 mod limits;
 mod network;
+mod operations;
 mod probe;
 mod recipes;
 mod start_up;

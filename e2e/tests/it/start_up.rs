@@ -228,6 +228,39 @@ async fn a_flipped_byte_inside_the_log_is_named_and_refused() -> Result<()> {
     Ok(())
 }
 
+/// CRC-32C, bit by bit: of 60 bytes it need not be quick.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+    !bytes.iter().fold(!0, |crc: u32, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+}
+
+/// What docs/internals/wal-format.md keeps in every version: magic, version, checksum.
+fn with_version(mut segment: Vec<u8>, version: u16) -> Vec<u8> {
+    assert_eq!(&segment[..4], b"QSYN");
+    assert_eq!(segment[60..64], crc32c(&segment[..60]).to_le_bytes());
+    segment[4..6].copy_from_slice(&version.to_le_bytes());
+    let crc = crc32c(&segment[..60]);
+    segment[60..64].copy_from_slice(&crc.to_le_bytes());
+    segment
+}
+
+#[tokio::test]
+async fn a_log_of_a_newer_format_is_named_and_left_alone() -> Result<()> {
+    if not_ours("start_up: newer format")? {
+        return Ok(());
+    }
+    let (_folder, plan) = data(20).await?;
+    let newest = segments(&plan.data)?.pop().context("a segment")?;
+    let intact = std::fs::read(&newest)?;
+    std::fs::write(&newest, with_version(intact.clone(), 2))?;
+    let sentence = untouched(&plan, REFUSED)?;
+    assert!(sentence.contains("format 2") && sentence.contains("up to 1"), "{sentence}");
+    assert!(sentence.contains("newer program"), "what to do: {sentence}");
+    std::fs::write(&newest, &intact)?;
+    serves(&plan, 20).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_torn_end_of_the_log_is_cut_and_logged() -> Result<()> {
     if not_ours("start_up: torn tail")? {

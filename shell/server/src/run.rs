@@ -8,35 +8,34 @@
 //! node told to end, threads joined, the log closed.
 
 mod bind;
+mod lanes;
 mod publish;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use quorate_consensus::{NodeId, Role};
 use quorate_node::{Failure, Node};
-use quorate_storage::{EngineThread, WalHandle, WalThread, start_wal};
-use tokio::runtime::{Builder, Handle as RuntimeHandle, Runtime as TokioRuntime};
-use tokio::sync::{oneshot, watch};
+use quorate_storage::{
+    DiskEngine, EngineThread, LatencyHistogram, WalHandle, WalThread, start_wal,
+};
+use quorate_wal::Writer;
+use tokio::runtime::{Builder, Runtime as TokioRuntime};
+use tokio::sync::watch;
 
-use crate::api::etcd::{Api, Identity, Parts as ApiParts};
 use crate::config::{ClusterState, Config};
 use crate::data_dir::{DataDir, Newcomer, Opened};
 use crate::disk_space;
 use crate::exit::Fatal;
-use crate::handle::{Desk, Handle, Shared};
+use crate::handle::{Handle, Shared};
 use crate::inbox::Inbox;
 use crate::limits::{BLOCKING_THREADS, HANDOVER_TIMEOUT, SHUTDOWN_GRACE};
-use crate::mailbox::Mailbox;
-use crate::metrics::Metrics;
 use crate::node_thread::{self, NodeThread};
 use crate::peer::{self, Directories, Local, Switchboard};
-use crate::runtime::Runtime;
-use crate::serve::{self, Faces};
+use crate::serve;
 use crate::terminal::{complain, say};
-use crate::watch::WatchDesk;
 use bind::Bound;
+use lanes::{Common, Lane};
 
 /// Serves until a signal says stop.
 ///
@@ -81,15 +80,6 @@ async fn newcomer(config: &Config, dir: &DataDir) -> Result<Newcomer, Fatal> {
     Ok(Newcomer { identity: found.identity, members: found.members, joins: true })
 }
 
-/// One runtime: what the node and the faces need of it.
-struct Lane {
-    runtime: Arc<Runtime>,
-    api: Api,
-    handle: RuntimeHandle,
-    /// Ends the runtime's thread; the first runtime has none.
-    end: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-}
-
 /// A started server.
 struct Server {
     lanes: Vec<Lane>,
@@ -98,6 +88,7 @@ struct Server {
     inbox: Arc<Inbox>,
     wal: WalHandle,
     wal_thread: WalThread,
+    checkpoints: Arc<LatencyHistogram>,
     node_thread: NodeThread,
     peers: Arc<Switchboard>,
     snapshots: Arc<peer::Receiver>,
@@ -114,22 +105,13 @@ impl Server {
         opened: Opened,
         boot: u64,
     ) -> Result<Self, Fatal> {
-        let failed =
-            |error: &dyn std::fmt::Display| Fatal::Runtime(format!("cannot start: {error}"));
         let Opened { identity, recovered, generation, kv, engine, engine_options, writer, members } =
             opened;
         let inbox = Arc::new(Inbox::default());
         let shared = Arc::new(Shared::default());
         let (stop, stopping) = watch::channel(false);
-        let events = Arc::clone(&inbox);
-        let (wal, wal_thread) = start_wal(writer, dir.disk(), move |event| {
-            node_thread::take_wal_event(&events, event);
-        })
-        .map_err(|error| failed(&error))?;
-        let events = Arc::clone(&inbox);
-        let engine_thread =
-            EngineThread::start(&engine, move |event| node_thread::on_engine_event(&events, event))
-                .map_err(|error| failed(&error))?;
+        let (wal, wal_thread) = start_log(writer, &dir, &inbox)?;
+        let engine_thread = start_engine(&engine, &inbox)?;
         let node_config = node_config(config, identity.node, generation, boot);
         let node = Node::new(node_config, recovered, kv, engine)
             .map_err(|halt| Fatal::Refused(halt.to_string()))?;
@@ -138,38 +120,10 @@ impl Server {
         let runtime = first.handle().clone();
         let peers = Switchboard::new(local, directories, Arc::clone(&inbox), runtime, members);
 
-        let mut mailboxes = Vec::new();
-        let mut lanes = Vec::new();
-        let mut handles = Vec::new();
-        let metrics = Arc::new(Metrics::default());
-        for number in 0..config.runtimes {
-            let mailbox = Arc::new(Mailbox::default());
-            let desk = Arc::new(Desk::new(number, Arc::clone(&inbox)));
-            let handle = Handle::new(Arc::clone(&desk), Arc::clone(&shared));
-            let wire = Identity { cluster: identity.cluster.0, member: identity.node.0 };
-            let watch = WatchDesk::new(handle.clone(), wire);
-            let runtime = Runtime::new(Arc::clone(&mailbox), desk, Arc::clone(&watch));
-            let api = Api::new(ApiParts {
-                handle: handle.clone(),
-                watch,
-                runtime: Arc::clone(&runtime),
-                identity: wire,
-                cluster_token: config.cluster_token.clone(),
-                txn_limits: quorate_kv::limits::TxnLimits { max_ops: config.max_txn_ops },
-                max_request_bytes: config.max_request_bytes,
-                election_timeout: config.election_timeout,
-                stopping: stopping.clone(),
-                metrics: Arc::clone(&metrics),
-            });
-            mailboxes.push(mailbox);
-            handles.push(handle);
-            let (runtime_handle, end) = lane_thread(number, first)?;
-            lanes.push(Lane { runtime, api, handle: runtime_handle, end });
-        }
-        for lane in &lanes {
-            lane.start(config);
-        }
-        let handle = handles.swap_remove(0);
+        let (for_lanes, metrics) = (Arc::clone(&inbox), Arc::default());
+        let common = Common { config, identity, inbox: for_lanes, shared, stopping, metrics };
+        let lanes = common.lanes(first)?;
+        let handle = lanes[0].handle();
         let root = dir.root().to_path_buf();
         let snapshots = Arc::new(peer::Receiver::new(
             root.clone(),
@@ -178,6 +132,7 @@ impl Server {
             handle.clone(),
             generation,
         ));
+        let checkpoints = engine_options.checkpoints();
         let parts = node_thread::Parts {
             node,
             engine_thread,
@@ -186,8 +141,8 @@ impl Server {
             data_dir: root,
             wal: wal.clone(),
             inbox: Arc::clone(&inbox),
-            mailboxes,
-            shared,
+            mailboxes: lanes.iter().map(Lane::mailbox).collect(),
+            shared: common.shared,
             peers: Arc::clone(&peers),
         };
         let node_thread = NodeThread::start(parts, end_process).map_err(|error| failed(&error))?;
@@ -198,6 +153,7 @@ impl Server {
             inbox,
             wal,
             wal_thread,
+            checkpoints,
             node_thread,
             peers,
             snapshots,
@@ -232,7 +188,8 @@ impl Server {
 
     fn begin_serving(&self, config: &Config, bound: Bound) -> Vec<tokio::task::JoinHandle<()>> {
         let mut tasks = Vec::new();
-        let runtimes: Vec<_> = self.lanes.iter().map(|lane| lane.serve(&self.wal)).collect();
+        let serve = |lane: &Lane| lane.serve(self.wal.clone(), Arc::clone(&self.checkpoints));
+        let runtimes: Vec<_> = self.lanes.iter().map(serve).collect();
         for listener in bound.clients {
             tasks.push(tokio::spawn(serve::accept(listener, runtimes.clone())));
         }
@@ -286,7 +243,7 @@ impl Server {
 
     async fn wait_for_calls(&self) {
         let Some(lane) = self.lanes.first() else { return };
-        let connections = &lane.api.metrics.connections;
+        let connections = lane.open_connections();
         let deadline = tokio::time::Instant::now() + SHUTDOWN_GRACE;
         while connections.load(std::sync::atomic::Ordering::Relaxed) > 0
             && tokio::time::Instant::now() < deadline
@@ -296,46 +253,24 @@ impl Server {
     }
 }
 
-impl Lane {
-    /// Starts the tasks that the node relies on.
-    fn start(&self, config: &Config) {
-        self.handle.spawn(Arc::clone(&self.runtime).deliver());
-        self.handle.spawn(Arc::clone(&self.runtime).tick(config.progress_interval));
-        self.handle.spawn(Arc::clone(&self.api.watch).work());
-    }
-
-    fn serve(&self, wal: &WalHandle) -> (RuntimeHandle, serve::Connections) {
-        let faces = Faces { api: self.api.clone(), wal: wal.clone() };
-        let _entered = self.handle.enter();
-        (self.handle.clone(), serve::start(faces))
-    }
-
-    fn stop(self) {
-        if let Some((end, thread)) = self.end {
-            // Dropping the sender ends the thread's runtime.
-            drop(end);
-            let _ended = thread.join();
-        }
-    }
+fn failed(error: &dyn std::fmt::Display) -> Fatal {
+    Fatal::Runtime(format!("cannot start: {error}"))
 }
 
-type LaneThread = (RuntimeHandle, Option<(oneshot::Sender<()>, JoinHandle<()>)>);
+fn start_log(
+    writer: Writer,
+    dir: &DataDir,
+    inbox: &Arc<Inbox>,
+) -> Result<(WalHandle, WalThread), Fatal> {
+    let events = Arc::clone(inbox);
+    let take = move |event| node_thread::take_wal_event(&events, event);
+    start_wal(writer, dir.disk(), take).map_err(|error| failed(&error))
+}
 
-/// The first lane is the runtime that `run` drives itself; the others have threads.
-fn lane_thread(number: usize, first: &TokioRuntime) -> Result<LaneThread, Fatal> {
-    if number == 0 {
-        return Ok((first.handle().clone(), None));
-    }
-    let runtime = runtime(number)?;
-    let handle = runtime.handle().clone();
-    let (end, ended) = oneshot::channel::<()>();
-    let thread = std::thread::Builder::new()
-        .name(format!("runtime-{number}"))
-        .spawn(move || {
-            let _sender_dropped = runtime.block_on(ended);
-        })
-        .map_err(|error| Fatal::Runtime(format!("cannot start a thread: {error}")))?;
-    Ok((handle, Some((end, thread))))
+fn start_engine(engine: &DiskEngine, inbox: &Arc<Inbox>) -> Result<EngineThread, Fatal> {
+    let events = Arc::clone(inbox);
+    let take = move |event| node_thread::on_engine_event(&events, event);
+    EngineThread::start(engine, take).map_err(|error| failed(&error))
 }
 
 /// The node has ended by itself only if it must not go on.

@@ -17,6 +17,7 @@ use quorate_kv::{Command, RangeRequest, RangeResult, Refusal, Reply};
 
 use crate::history::{Action, Operation, Outcome};
 use crate::model::{Change, Model, is_effective, set_revision};
+use crate::queue::Time;
 
 /// Guesses that are made before the search is given up.
 const MAX_GUESSES: usize = 50_000;
@@ -39,13 +40,19 @@ pub struct Witness {
 
 /// Finds an order, or says what has none.
 ///
+/// `automatic` are compactions that no operation asked for: when each was there first, and to where.
+///
 /// # Errors
 /// The first operation, in the order of revisions, that fits no order; with its neighbours.
-pub fn check(history: &[Operation], hints: &Hints) -> Result<Witness, String> {
+pub fn check(
+    history: &[Operation],
+    hints: &Hints,
+    automatic: &[(Time, i64)],
+) -> Result<Witness, String> {
     let floors = floors(history)?;
     let mut search = Search::new(history, &floors, hints)?;
     search.run()?;
-    check_compactions(history)?;
+    check_compactions(history, automatic)?;
     Ok(Witness { model: search.model, ..search.witness })
 }
 
@@ -363,7 +370,7 @@ fn check_read(
 }
 
 /// Old revisions are readable until a compaction was asked for, and not after one was acknowledged.
-fn check_compactions(history: &[Operation]) -> Result<(), String> {
+fn check_compactions(history: &[Operation], automatic: &[(Time, i64)]) -> Result<(), String> {
     let compactions: Vec<(&Operation, i64)> = history
         .iter()
         .filter_map(|op| match &op.action {
@@ -377,15 +384,20 @@ fn check_compactions(history: &[Operation]) -> Result<(), String> {
         let asked = request.revision;
         let possible = compactions.iter().any(|(compact, revision)| {
             *revision > asked && Some(compact.start) <= op.end && may_have_happened(compact)
-        });
+        }) || automatic.iter().any(|(at, revision)| *revision > asked && Some(*at) <= op.end);
         let certain = compactions.iter().find(|(compact, revision)| {
             *revision > asked && happened(compact) && compact.end < Some(op.start)
         });
+        let kept = |(at, revision): &&(Time, i64)| *revision > asked && *at < op.start;
+        let reads = result.is_ok() && asked > 0 && *linearizable;
+        if let Some((at, revision)) = automatic.iter().find(kept).filter(|_| reads) {
+            return Err(format!("{op}\nreads what was compacted to {revision} at {at}"));
+        }
         match (result, certain) {
             (Err(Refusal::Compacted), _) if !possible => {
                 return Err(format!("{op}\nnobody compacted so far"));
             }
-            (Ok(_), Some((compact, _))) if asked > 0 && *linearizable => {
+            (Ok(_), Some((compact, _))) if reads => {
                 return Err(format!("{op}\nreads what was compacted before:\n{compact}"));
             }
             _ => {}

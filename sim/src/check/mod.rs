@@ -5,6 +5,7 @@
 //! and, as the truth about order, the entries that were committed. A check that fails names its
 //! property, the time and the evidence; the run ends there.
 
+mod compaction;
 mod durability;
 mod election_safety;
 mod leader_completeness;
@@ -13,6 +14,7 @@ pub mod linearizability;
 mod log_matching;
 mod logs;
 mod monotone_revisions;
+mod quota;
 mod state_machine_safety;
 mod watch;
 pub mod wgl;
@@ -22,7 +24,9 @@ use std::str::FromStr;
 
 use quorate_consensus::{LogStart, NodeId, Persist, Recovered, Seq, Term};
 use quorate_kv::EventBatch;
+use quorate_node::AutoCompaction;
 
+pub use compaction::Compaction;
 pub use durability::{Durability, check_final_state};
 pub use election_safety::ElectionSafety;
 pub use leader_completeness::check_leader;
@@ -30,7 +34,8 @@ pub use lease_expiry::{ClockBounds, LeaseExpiry, LeaseFact};
 pub use log_matching::LogMatching;
 pub use logs::{Log, Logs};
 pub use monotone_revisions::MonotoneRevisions;
-pub use state_machine_safety::StateMachineSafety;
+pub use quota::Quota;
+pub use state_machine_safety::{Fact, StateMachineSafety};
 pub use watch::{WatchCheck, WatchWanted, check_truth};
 
 use crate::queue::Time;
@@ -75,6 +80,10 @@ properties! {
     LeaseExpiry = "lease_expiry",
     /// No revision that a client sees goes back.
     MonotoneRevisions = "monotone_revisions",
+    /// A store that is full refuses what grows, until its alarm is disarmed, and only then.
+    Quota = "quota",
+    /// Automatic compaction keeps what it promised to keep.
+    Compaction = "compaction",
     /// A server stops only for its disk, and starts again unless its data is damaged.
     Availability = "availability",
     /// When the faults end, work goes on, and all servers agree.
@@ -125,12 +134,16 @@ pub struct Checks {
     pub leases: LeaseExpiry,
     /// Revisions that clients saw.
     pub revisions: MonotoneRevisions,
+    /// The alarm of a full store.
+    pub quota: Quota,
+    /// Compactions.
+    pub compaction: Compaction,
 }
 
 impl Checks {
     /// Checks of everything, or of one property.
     #[must_use]
-    pub fn new(only: Option<Property>, clocks: ClockBounds) -> Self {
+    pub fn new(only: Option<Property>, clocks: ClockBounds, compaction: AutoCompaction) -> Self {
         Self {
             only,
             violation: None,
@@ -141,6 +154,8 @@ impl Checks {
             machine: StateMachineSafety::default(),
             leases: LeaseExpiry::new(clocks),
             revisions: MonotoneRevisions::default(),
+            quota: Quota::default(),
+            compaction: Compaction::new(compaction, clocks.fast_ppm),
         }
     }
 
@@ -204,9 +219,29 @@ impl Checks {
         let (facts, result) = self.machine.applied(node, self.logs.of(node), from, to, revision);
         self.note(Property::StateMachineSafety, at, result);
         for fact in facts {
-            let result = self.leases.fact(at, &fact);
-            self.note(Property::LeaseExpiry, at, result);
+            self.learn(at, fact);
         }
+    }
+
+    fn learn(&mut self, at: Time, fact: Fact) {
+        match fact {
+            Fact::Lease(fact) => {
+                let result = self.leases.fact(at, &fact);
+                self.note(Property::LeaseExpiry, at, result);
+            }
+            Fact::NoSpace(stands) => self.quota.alarm(at, stands),
+            Fact::Reached(revision) => self.compaction.reached(at, revision),
+            Fact::Compacted { revision, current } => {
+                let result = self.compaction.compacted(at, revision, current);
+                self.note(Property::Compaction, at, result);
+            }
+        }
+    }
+
+    /// Some server's clock jumped forward.
+    pub fn clock_jumped(&mut self, at: Time) {
+        self.leases.clock_jumped(at);
+        self.compaction.clock_jumped(at);
     }
 
     /// A server tells its watchers.

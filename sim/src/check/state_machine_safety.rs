@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_consensus::{Entry, NodeId, Payload};
 use quorate_engine::{Engine, MemEngine, MemSnapshot};
-use quorate_kv::{At, Command, EventBatch, KeyRange, KeyspaceId, Kv, Reply, View, codec};
+use quorate_kv::{AlarmKind, At, Command, EventBatch, KeyRange, KeyspaceId, Kv, Reply, View, codec};
 
 use super::Log;
 use super::lease_expiry::LeaseFact;
@@ -27,6 +27,24 @@ pub struct Committed {
     pub entry: Entry,
     /// The revision of the etcd keyspace after it.
     pub revision: i64,
+}
+
+/// What a committed entry means to other checkers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Something about a lease.
+    Lease(LeaseFact),
+    /// Whether the alarm of a full store stands now.
+    NoSpace(bool),
+    /// There is a new revision.
+    Reached(i64),
+    /// History before `revision` is gone.
+    Compacted {
+        /// The oldest revision that can be read.
+        revision: i64,
+        /// The revision of the store.
+        current: i64,
+    },
 }
 
 /// The committed log and the reference machine.
@@ -75,7 +93,7 @@ impl StateMachineSafety {
     }
 
     /// `node` went on from applied index `from` to `to` and then had this revision. Returns what new
-    /// entries mean for leases.
+    /// entries mean to other checkers.
     pub fn applied(
         &mut self,
         node: NodeId,
@@ -83,7 +101,7 @@ impl StateMachineSafety {
         from: u64,
         to: u64,
         revision: i64,
-    ) -> (Vec<LeaseFact>, Result<(), String>) {
+    ) -> (Vec<Fact>, Result<(), String>) {
         let mut facts = Vec::new();
         for index in from + 1..=to {
             let Some(entry) = log.entry(index) else {
@@ -110,7 +128,7 @@ impl StateMachineSafety {
         &mut self,
         node: NodeId,
         entry: &Entry,
-        facts: &mut Vec<LeaseFact>,
+        facts: &mut Vec<Fact>,
     ) -> Result<(), String> {
         let at = entry.index.0 as usize;
         if let Some(known) = self.committed.get(at - 1) {
@@ -121,17 +139,16 @@ impl StateMachineSafety {
             return Err(format!("node {node} applied {entry:?}, another server {known:?}"));
         }
         assert_eq!(at, self.committed.len() + 1, "servers apply entries in order");
-        facts.extend(self.apply(entry));
+        self.apply(entry, facts);
         let revision = self.revision();
         self.committed.push(Committed { entry: entry.clone(), revision });
         Ok(())
     }
 
-    fn apply(&mut self, entry: &Entry) -> Vec<LeaseFact> {
+    fn apply(&mut self, entry: &Entry, facts: &mut Vec<Fact>) {
         let at = At { index: entry.index.0, term: entry.term.0, time_ms: entry.time.0 };
         let Some((id, command)) = command_of(entry) else {
-            self.kv.apply_nothing(at);
-            return Vec::new();
+            return self.kv.apply_nothing(at);
         };
         let Payload::Command { data, .. } = &entry.payload else {
             unreachable!("only command entries have commands");
@@ -141,10 +158,26 @@ impl StateMachineSafety {
         let applied = applied.expect("the reference decodes what it has just decoded");
         self.engine.publish();
         if let Some(batch) = applied.events.filter(|batch| batch.keyspace == KeyspaceId::ETCD) {
+            facts.push(Fact::Reached(batch.revision.0));
             self.events.insert(batch.revision.0, batch);
         }
         let after = lease_of(&command).map(|lease| self.kv.lease(id, lease).is_some());
-        lease_facts(&command, applied.reply.as_ref().ok(), (before, after), at.time_ms)
+        let reply = applied.reply.as_ref().ok();
+        let leases = lease_facts(&command, reply, (before, after), at.time_ms);
+        facts.extend(leases.into_iter().map(Fact::Lease));
+        facts.extend(self.other_fact(&command, reply));
+    }
+
+    fn other_fact(&self, command: &Command, reply: Option<&Reply>) -> Option<Fact> {
+        match (command, reply?) {
+            (Command::AlarmRaise(_) | Command::AlarmClear(_), _) => {
+                Some(Fact::NoSpace(self.kv.has_alarm(AlarmKind::NoSpace)))
+            }
+            (Command::Compact { revision }, Reply::Compact { .. }) => {
+                Some(Fact::Compacted { revision: *revision, current: self.revision() })
+            }
+            _ => None,
+        }
     }
 
     /// A server's events are those of the reference.

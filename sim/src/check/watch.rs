@@ -61,12 +61,6 @@ impl WatchCheck {
         Self { wanted, next, part: 0, delivered: 0 }
     }
 
-    /// What it asked for.
-    #[must_use]
-    pub fn wanted(&self) -> &WatchWanted {
-        &self.wanted
-    }
-
     /// Where a reconnection goes on. Fragments of an unfinished revision come again.
     pub fn resume_at(&mut self) -> i64 {
         self.part = 0;

@@ -18,6 +18,7 @@
 //! | `install` | snapshots and truncation of the log's head |
 //! | `clock` | group time and jitter |
 //! | `inspect` | read-only accessors, invariants |
+//! | `witness` | what members saw of each other's promises (contract 8) |
 //! | `planted` | bugs on purpose, in builds of the simulator |
 //!
 //! A step goes: advance the clock, handle the input, run due timers, hand over what became applicable,
@@ -41,6 +42,7 @@ mod replicate;
 mod term;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 use std::time::Duration;
 
@@ -55,6 +57,7 @@ use self::membership::Members;
 #[cfg_attr(not(feature = "planted"), allow(unreachable_pub))]
 pub use self::planted::PlantedBug;
 pub use self::progress::{Flow, Progress};
+pub use self::witness::{Forgotten, Witness};
 use crate::limits::Limits;
 use crate::{
     Body, Entry, GroupId, GroupTime, Input, LogIndex, Message, NodeId, Output, Recovered, Role,

@@ -131,7 +131,7 @@ impl<E: Engine> Sweep<'_, E> {
 
     /// A tombstone is its key's head until somebody puts the key again.
     fn remove_tombstone(&mut self, at: Position, change: &Change) -> Result<(), EngineError> {
-        let head = Keys { read: self.engine, keyspace: self.id }.head(&change.key)?;
+        let head = Keys { read: self.engine, keyspace: self.id, cached: None }.head(&change.key)?;
         if head.is_some_and(|head| head.at == at) {
             self.heads.forget(&change.key);
             self.engine.remove(&layout::head(self.id, &change.key))

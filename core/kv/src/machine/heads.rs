@@ -22,7 +22,7 @@ struct Head {
 
 /// The cache of one keyspace.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HeadCache {
+pub(crate) struct HeadCache {
     slots: Vec<Option<Head>>,
     bytes: usize,
     used: usize,
@@ -41,7 +41,7 @@ impl Eq for HeadCache {}
 
 impl HeadCache {
     /// The head of `key`, if it is here.
-    pub(super) fn get(&self, key: &[u8]) -> Option<&Bytes> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&Bytes> {
         let head = self.slots.get(self.slot(key))?.as_ref()?;
         (head.key.as_ref() == key).then_some(&head.record)
     }

@@ -32,7 +32,7 @@ impl Kv {
     pub fn engine_invariants<R: Read>(&self, engine: &R) -> Result<(), EngineError> {
         self.invariants();
         for (id, space) in &self.keyspaces {
-            Audit { keys: Keys { read: engine, keyspace: *id }, space }.run()?;
+            Audit { keys: Keys { read: engine, keyspace: *id, cached: None }, space }.run()?;
         }
         Ok(())
     }

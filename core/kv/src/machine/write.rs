@@ -36,7 +36,7 @@ impl<'a, E: Engine> Write<'a, E> {
 
     /// The keyspace as it stands, earlier changes of this entry included.
     pub(super) fn keys(&self) -> Keys<'_, E> {
-        Keys { read: self.engine, keyspace: self.id }
+        Keys { read: self.engine, keyspace: self.id, cached: Some(&self.space.heads) }
     }
 
     /// The keyspace's revision, counting this entry if it has changed anything so far.

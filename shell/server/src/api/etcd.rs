@@ -92,8 +92,9 @@ pub async fn call(api: Api, request: Request<Incoming>) -> Response<Body> {
         return grpc::refused(&status);
     }
     let method = api.metrics.started(request.uri().path());
-    let response = dispatch(&api, request).await;
-    api.metrics.handled(method, response.headers());
+    let metrics = Arc::clone(&api.metrics);
+    let response = dispatch(api, request).await;
+    metrics.handled(method, response.headers());
     response
 }
 
@@ -104,61 +105,73 @@ fn admit(api: &Api, headers: &HeaderMap) -> Result<(), Status> {
     Ok(())
 }
 
-/// A line a method. What is called often is answered in place; what is called rarely is boxed, so that
-/// its size is not part of every call's future.
-async fn dispatch(api: &Api, request: Request<Incoming>) -> Response<Body> {
-    let (a, max) = (api.clone(), api.message_limit());
-    macro_rules! rare {
-        ($function:path) => {
-            Box::pin(grpc::unary(request, max, move |message, _| $function(a, message))).await
-        };
-    }
+/// A line a method, in the two functions. What is called often is answered in place; what is called rarely is
+/// boxed, so that its size is not part of every call's future.
+async fn dispatch(api: Api, request: Request<Incoming>) -> Response<Body> {
+    let max = api.message_limit();
     match request.uri().path() {
         "/etcdserverpb.KV/Range" => {
-            grpc::unary(request, max, move |message, _| kv::range(a, message)).await
+            grpc::unary(request, max, move |message, _| kv::range(api, message)).await
         }
         "/etcdserverpb.KV/Put" => {
-            grpc::unary(request, max, move |message, bytes| kv::put(a, message, bytes)).await
+            grpc::unary(request, max, move |message, bytes| kv::put(api, message, bytes)).await
         }
         "/etcdserverpb.KV/Txn" => {
-            grpc::unary(request, max, move |message, bytes| kv::txn(a, message, bytes)).await
+            grpc::unary(request, max, move |message, bytes| kv::txn(api, message, bytes)).await
         }
         "/etcdserverpb.KV/DeleteRange" => {
-            grpc::unary(request, max, move |message, bytes| kv::delete_range(a, message, bytes))
+            grpc::unary(request, max, move |message, bytes| kv::delete_range(api, message, bytes))
                 .await
         }
-        "/etcdserverpb.KV/Compact" => rare!(kv::compact),
-        "/etcdserverpb.Watch/Watch" => {
-            let require_leader = requires_leader(request.headers());
-            let inbound = Inbound::new(request.into_body(), max);
-            let responses = watch::watch(a, inbound, require_leader);
-            grpc::streaming(until_stopped(api, responses))
-        }
-        "/etcdserverpb.Lease/LeaseGrant" => rare!(lease::grant),
-        "/etcdserverpb.Lease/LeaseRevoke" => rare!(lease::revoke),
-        "/etcdserverpb.Lease/LeaseTimeToLive" => rare!(lease::time_to_live),
-        "/etcdserverpb.Lease/LeaseLeases" => rare!(lease::leases),
-        "/etcdserverpb.Lease/LeaseKeepAlive" => {
-            let require_leader = requires_leader(request.headers());
-            let inbound = Inbound::new(request.into_body(), max);
-            let responses = lease::keep_alive(a, inbound, require_leader);
-            grpc::streaming(until_stopped(api, responses))
-        }
-        "/etcdserverpb.Cluster/MemberList" => rare!(cluster::list),
-        "/etcdserverpb.Cluster/MemberAdd" => rare!(cluster::add),
-        "/etcdserverpb.Cluster/MemberRemove" => rare!(cluster::remove),
-        "/etcdserverpb.Cluster/MemberUpdate" => rare!(cluster::update),
-        "/etcdserverpb.Cluster/MemberPromote" => rare!(cluster::promote),
-        "/etcdserverpb.Maintenance/Status" => rare!(maintenance::status),
-        "/etcdserverpb.Maintenance/Alarm" => rare!(maintenance::alarm),
-        "/etcdserverpb.Maintenance/Hash" => rare!(maintenance::hash),
-        "/etcdserverpb.Maintenance/HashKV" => rare!(maintenance::hash_kv),
-        "/etcdserverpb.Maintenance/MoveLeader" => rare!(maintenance::move_leader),
-        "/etcdserverpb.Maintenance/Defragment" => rare!(maintenance::defragment),
-        "/grpc.health.v1.Health/Check" => rare!(health::check),
-        "/grpc.health.v1.Health/Watch" => grpc::streaming(until_stopped(api, health::watch())),
+        _ => Box::pin(dispatch_rare(api, request)).await,
+    }
+}
+
+async fn dispatch_rare(api: Api, request: Request<Incoming>) -> Response<Body> {
+    let (max, path) = (api.message_limit(), request.uri().path().to_owned());
+    macro_rules! unary {
+        ($function:path) => {
+            grpc::unary(request, max, move |message, _| $function(api, message)).await
+        };
+    }
+    match path.as_str() {
+        "/etcdserverpb.KV/Compact" => unary!(kv::compact),
+        "/etcdserverpb.Watch/Watch" => streaming(&api, request, watch::watch),
+        "/etcdserverpb.Lease/LeaseGrant" => unary!(lease::grant),
+        "/etcdserverpb.Lease/LeaseRevoke" => unary!(lease::revoke),
+        "/etcdserverpb.Lease/LeaseTimeToLive" => unary!(lease::time_to_live),
+        "/etcdserverpb.Lease/LeaseLeases" => unary!(lease::leases),
+        "/etcdserverpb.Lease/LeaseKeepAlive" => streaming(&api, request, lease::keep_alive),
+        "/etcdserverpb.Cluster/MemberList" => unary!(cluster::list),
+        "/etcdserverpb.Cluster/MemberAdd" => unary!(cluster::add),
+        "/etcdserverpb.Cluster/MemberRemove" => unary!(cluster::remove),
+        "/etcdserverpb.Cluster/MemberUpdate" => unary!(cluster::update),
+        "/etcdserverpb.Cluster/MemberPromote" => unary!(cluster::promote),
+        "/etcdserverpb.Maintenance/Status" => unary!(maintenance::status),
+        "/etcdserverpb.Maintenance/Alarm" => unary!(maintenance::alarm),
+        "/etcdserverpb.Maintenance/Hash" => unary!(maintenance::hash),
+        "/etcdserverpb.Maintenance/HashKV" => unary!(maintenance::hash_kv),
+        "/etcdserverpb.Maintenance/MoveLeader" => unary!(maintenance::move_leader),
+        "/etcdserverpb.Maintenance/Defragment" => unary!(maintenance::defragment),
+        "/grpc.health.v1.Health/Check" => unary!(health::check),
+        "/grpc.health.v1.Health/Watch" => grpc::streaming(until_stopped(&api, health::watch())),
         path => grpc::refused(&errors::unknown_method(path, is_known_service(path))),
     }
+}
+
+/// Answers a call whose requests and responses are streams.
+fn streaming<S>(
+    api: &Api,
+    request: Request<Incoming>,
+    serve: impl FnOnce(Api, Inbound, bool) -> S,
+) -> Response<Body>
+where
+    S: Stream<Item = Result<Bytes, Status>> + Send + 'static,
+{
+    let require_leader = requires_leader(request.headers());
+    let inbound = Inbound::new(request.into_body(), api.message_limit());
+    let responses = serve(api.clone(), inbound, require_leader);
+    grpc::streaming(until_stopped(api, responses))
 }
 
 /// A stream that ends when the server stops, with etcd's status for that.

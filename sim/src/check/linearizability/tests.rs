@@ -5,7 +5,6 @@ use quorate_kv::{DeleteRequest, KeyRange, PutRequest};
 
 use super::*;
 use crate::check::wgl;
-use crate::queue::Time;
 use crate::rng::Rng;
 
 fn operation(id: u64, action: Action, start: u64, end: u64, outcome: Outcome) -> Operation {
@@ -55,7 +54,7 @@ fn a_plain_history_passes() {
         get(3, true, 6, 8, view(&[put("1")])),
         get(4, true, 10, 11, view(&[put("1"), put("2")])),
     ];
-    let witness = check(&history, &Hints::new()).expect("linearizable");
+    let witness = check(&history, &Hints::new(), &[]).expect("linearizable");
     assert_eq!((witness.placed, witness.holes), (4, 0));
 }
 
@@ -69,8 +68,8 @@ fn a_stale_read_is_caught_unless_it_is_serializable() {
             get(3, linearizable, 4, 5, view(&[put("1")])),
         ]
     };
-    assert!(check(&history(true), &Hints::new()).is_err());
-    assert!(check(&history(false), &Hints::new()).is_ok());
+    assert!(check(&history(true), &Hints::new(), &[]).is_err());
+    assert!(check(&history(false), &Hints::new(), &[]).is_ok());
 }
 
 #[test]
@@ -80,9 +79,9 @@ fn a_lost_write_is_caught() {
         write(1, "1", 0, 1, done[0].clone()),
         get(2, true, 4, 5, Outcome::Read { revision: 2, result: Ok(RangeResult::default()) }),
     ];
-    assert!(check(&history, &Hints::new()).is_err());
+    assert!(check(&history, &Hints::new(), &[]).is_err());
     let twice = [write(1, "1", 0, 1, done[0].clone()), write(2, "2", 2, 3, done[0].clone())];
-    assert!(check(&twice, &Hints::new()).is_err(), "one revision, two writes");
+    assert!(check(&twice, &Hints::new(), &[]).is_err(), "one revision, two writes");
 }
 
 #[test]
@@ -90,19 +89,19 @@ fn an_unknown_write_explains_a_hole_only_if_it_had_begun() {
     let seen = view(&[put("1")]);
     let history =
         |start| [write(1, "1", start, 0, Outcome::Unknown), get(2, true, 4, 5, seen.clone())];
-    assert_eq!(check(&history(0), &Hints::new()).map(|w| w.holes), Ok(1));
+    assert_eq!(check(&history(0), &Hints::new(), &[]).map(|w| w.holes), Ok(1));
     // The read ended before the write began: reading it is reading the future.
     let mut late = history(6).to_vec();
     late.push(get(3, true, 5, 5, seen.clone()));
     late.push(write(4, "2", 7, 8, answers(&[put("1"), put("2")])[1].clone()));
-    assert!(check(&late, &Hints::new()).is_err());
+    assert!(check(&late, &Hints::new(), &[]).is_err());
 }
 
 #[test]
 fn a_revision_that_nobody_made_is_caught() {
     let done = answers(&[put("1"), put("1")]);
     let history = [write(1, "1", 0, 9, done[1].clone())];
-    assert!(check(&history, &Hints::new()).is_err(), "applied twice: revision 2 is nobody's");
+    assert!(check(&history, &Hints::new(), &[]).is_err(), "applied twice: revision 2 is nobody's");
 }
 
 #[test]
@@ -124,8 +123,8 @@ fn reading_below_an_acknowledged_compaction_is_caught() {
         operation(3, Action::Write(Command::Compact { revision: 3 }), 4, 5, compacted),
         operation(4, action, 6, 7, Outcome::Read { revision: 3, result }),
     ];
-    assert!(check(&history[..2], &Hints::new()).is_ok());
-    assert!(check(&history, &Hints::new()).is_err());
+    assert!(check(&history[..2], &Hints::new(), &[]).is_ok());
+    assert!(check(&history, &Hints::new(), &[]).is_err());
 }
 
 /// A concurrent history of one key: each operation takes effect somewhere between start and end, a
@@ -191,7 +190,7 @@ fn both_checkers_agree_on_random_small_histories() {
     let mut verdicts = [0; 2];
     for _ in 0..4_000 {
         let history = random_history(&mut rng);
-        let exact = check(&history, &Hints::new());
+        let exact = check(&history, &Hints::new(), &[]);
         let general = wgl::is_linearizable(&history);
         let lines: Vec<String> = history.iter().map(ToString::to_string).collect();
         assert_eq!(exact.is_ok(), general, "{exact:?}\n{}", lines.join("\n"));

@@ -6,10 +6,13 @@
 //! - *State machine safety*: an index is applied with one entry; group time never falls.
 //! - A read barrier lies behind all that was applied when the read was asked for.
 //! - A command is applied at most once, and never after it was refused.
+//! - *Witnesses* (contract 8): whatever a member has ever seen of another, the other still has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Entry, LogIndex, NodeId, Origin, Output, Payload, Raft, Role, Term};
+use crate::{
+    Entry, Forgotten, LogIndex, Message, NodeId, Origin, Output, Payload, Raft, Role, Term, Witness,
+};
 
 #[derive(Default)]
 pub(super) struct Checks {
@@ -22,12 +25,38 @@ pub(super) struct Checks {
     pub answered_reads: u64,
     pub snapshots: u64,
     pub log_reads: u64,
+    /// What the first has seen of the second.
+    pub witnessed: BTreeMap<(u64, u64), Witness>,
 }
 
 impl Checks {
     /// Node `id` asks for a barrier.
     pub(super) fn read(&mut self, node: u64, id: u64) {
         self.reads.insert((node, id), LogIndex(self.applied.len() as u64));
+    }
+
+    /// `from`'s message reaches `to`.
+    pub(super) fn message(&mut self, from: u64, to: u64, message: &Message) {
+        let seen = Witness::of_message(NodeId(from), NodeId(to), message);
+        self.saw(to, from, seen);
+    }
+
+    /// A leader takes note of what its peers hold.
+    pub(super) fn witness(&mut self, node: u64, raft: &Raft) {
+        for (peer, _) in raft.progress() {
+            self.saw(node, peer.0, raft.witnessed(peer));
+        }
+    }
+
+    fn saw(&mut self, who: u64, whom: u64, seen: Witness) {
+        let known = self.witnessed.entry((who, whom)).or_default();
+        *known = known.and(seen);
+    }
+
+    /// Who has seen something of this node that it does not know any more, and what.
+    pub(super) fn forgotten(&self, node: u64, raft: &Raft) -> Option<(u64, Forgotten)> {
+        let about = self.witnessed.iter().filter(|((_, whom), _)| *whom == node);
+        about.into_iter().find_map(|((who, _), seen)| Some((*who, raft.forgotten(seen)?)))
     }
 
     pub(super) fn output(&mut self, node: u64, raft: &Raft, output: &Output) {

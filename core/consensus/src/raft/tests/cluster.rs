@@ -213,6 +213,8 @@ impl Cluster {
                 return;
             }
             raft.invariants();
+            self.checks.witness(id, node_raft(&self.nodes, id));
+            self.nothing_forgotten(id);
             for output in out {
                 self.checks.output(id, node_raft(&self.nodes, id), &output);
                 if self.record {
@@ -223,6 +225,14 @@ impl Cluster {
             if self.nodes[&id].quick_disk {
                 inputs.extend(self.write_all(id));
             }
+        }
+    }
+
+    /// No peer may be able to refuse a node whose disk keeps what it confirms.
+    fn nothing_forgotten(&self, id: u64) {
+        if !self.record {
+            let forgotten = self.checks.forgotten(id, node_raft(&self.nodes, id));
+            assert_eq!(forgotten, None, "n{id} would be refused");
         }
     }
 
@@ -324,6 +334,7 @@ impl Cluster {
                 let mut raw = Vec::new();
                 crate::codec::encode_message(&message, &mut raw);
                 let message = crate::codec::decode_message(raw.into()).expect("our own bytes");
+                self.checks.message(from, to, &message);
                 self.input(to, Input::Message { from: NodeId(from), message });
             }
             Parcel::Message(_) => {}

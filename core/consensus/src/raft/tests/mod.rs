@@ -6,3 +6,4 @@ mod halts;
 mod print;
 mod script;
 mod simulation;
+mod witness;
