@@ -33,7 +33,7 @@ impl World {
             max_request_bytes: 1_572_864,
             quota_bytes: self.options.quota_bytes,
             table_bytes: self.options.table_bytes,
-            log_cache_bytes: 64 << 20,
+            log_cache_bytes: self.options.log_cache_bytes,
             generation,
             request_timeout: Duration::from_secs(7),
             auto_compaction: self.spoil_auto_compaction(),
@@ -89,10 +89,11 @@ impl World {
         if up.inline {
             return; // its thread is writing
         }
+        self.tally.bursts += 1;
         let was_idle = up.log_is_idle();
         (up.records, up.short_of_space) = (0, false);
         let mut inbox = std::mem::take(&mut up.inbox);
-        inbox.push(Todo::Input(Input::Flush));
+        inbox.extend([Todo::Input(Input::Flush), Todo::Input(Input::Apply)]);
         self.trace.mark(now, &[id.0, inbox.len() as u64]);
         let mut outputs = Vec::new();
         for todo in inbox {

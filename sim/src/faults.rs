@@ -89,6 +89,30 @@ kinds! {
     InlineSync = "inline sync",
 }
 
+impl FaultKind {
+    /// Whether it happens when the hand that breaks things chooses it. The others happen by themselves
+    /// where they are on, or come with one of these.
+    #[must_use]
+    pub fn is_broken_by_hand(self) -> bool {
+        !matches!(
+            self,
+            Self::Loss
+                | Self::Double
+                | Self::Reorder
+                | Self::CrashAfterPromise
+                | Self::LostSectors
+                | Self::UnreportedCheckpoint
+                | Self::LostTables
+                | Self::Skew
+                | Self::WatchStall
+                | Self::WatchCancel
+                | Self::QuotaAlarm
+                | Self::AutoCompaction
+                | Self::InlineSync
+        )
+    }
+}
+
 /// How often each kind happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FaultCounts(BTreeMap<FaultKind, u64>);
@@ -96,7 +120,12 @@ pub struct FaultCounts(BTreeMap<FaultKind, u64>);
 impl FaultCounts {
     /// One more.
     pub fn hit(&mut self, kind: FaultKind) {
-        *self.0.entry(kind).or_default() += 1;
+        self.add(kind, 1);
+    }
+
+    /// So many more.
+    pub fn add(&mut self, kind: FaultKind, times: u64) {
+        *self.0.entry(kind).or_default() += times;
     }
 
     /// How often.

@@ -187,8 +187,8 @@ impl World {
     fn check_linearizability(&mut self) {
         let now = self.now();
         let hints = self.checks.machine.hints();
-        let automatic = self.checks.compaction.automatic();
-        let result = linearizability::check(&self.history, &hints, automatic);
+        let compactions = self.checks.compaction.known();
+        let result = linearizability::check(&self.history, &hints, compactions);
         let result = result.map(|witness| {
             self.tally.holes = witness.holes;
             self.tally.guesses = witness.guesses;

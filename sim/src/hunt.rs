@@ -100,6 +100,27 @@ pub struct Timed {
     pub took: Duration,
 }
 
+impl Timed {
+    /// A seed in one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let (Outcome { seed, nodes, tally, .. }, ms) = (&self.outcome, self.took.as_millis());
+        format!(
+            "seed {seed}: {ms} ms, {nodes} nodes, {} s, {} acknowledged, {} messages, {} bursts, \
+             {} watch events, {} starts, {} elections, {} entries, {} guesses",
+            tally.simulated_ms / 1_000,
+            tally.acknowledged,
+            tally.messages,
+            tally.bursts,
+            tally.watch_events,
+            tally.starts,
+            tally.elections,
+            tally.entries,
+            tally.guesses,
+        )
+    }
+}
+
 impl std::ops::Deref for Timed {
     type Target = Outcome;
 

@@ -30,6 +30,9 @@ struct Arguments {
     /// Print everything that happens (one seed).
     #[arg(long)]
     trace: bool,
+    /// Print a line for each seed: what it took and what it met.
+    #[arg(long)]
+    each: bool,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -62,6 +65,9 @@ fn main() -> anyhow::Result<()> {
         }
         if let Some(violation) = &outcome.violation {
             println!("seed {} ({} nodes): {violation}", outcome.seed, outcome.nodes);
+        }
+        if arguments.each {
+            println!("{}", outcome.line());
         }
         report.add(&outcome);
     });

@@ -45,7 +45,8 @@ impl World {
             return;
         }
         self.retire(false);
-        let kinds: Vec<FaultKind> = self.options.faults.iter().copied().collect();
+        let kinds: Vec<FaultKind> =
+            self.options.faults.iter().copied().filter(|kind| kind.is_broken_by_hand()).collect();
         if !kinds.is_empty() {
             let kind = *self.rng_fault.pick(&kinds);
             let id = self.any_inside();

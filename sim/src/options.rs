@@ -99,6 +99,8 @@ pub struct Options {
     pub group_bytes: usize,
     /// The engine's active table is sealed at this size, in bytes.
     pub table_bytes: u64,
+    /// Bytes of the log's tail that a server keeps in memory.
+    pub log_cache_bytes: usize,
     /// Longest time to write a table out, in milliseconds.
     pub checkpoint_ms: u64,
     /// Clients.
@@ -157,9 +159,9 @@ impl Options {
         Self {
             nodes,
             fault_every_ms: if hectic {
-                rng.between(200, 1_000)
+                rng.between(250, 1_200)
             } else {
-                rng.between(1_000, 4_000)
+                rng.between(1_200, 4_800)
             },
             fault_ms: if hectic { rng.between(50, 1_500) } else { rng.between(500, 6_000) },
             quick: rng.chance(300),
@@ -168,6 +170,7 @@ impl Options {
             segment_bytes: 4_096 * rng.between(16, 128),
             group_bytes: 4_096 * rng.between(1, 16) as usize,
             table_bytes,
+            log_cache_bytes: *rng.pick(&[2 << 10, 16 << 10, 64 << 10]),
             checkpoint_ms: rng.between(1, 800),
             clients: rng.between(6, 12) as usize,
             think_ms: rng.between(80, 260),
@@ -182,7 +185,7 @@ impl Options {
             jump_ms: if rng.chance(250) { 400_000 } else { 20_000 },
             // Room for what lives and for tables under way, or nothing would ever help.
             quota_bytes: has(FaultKind::QuotaAlarm)
-                * (6 * table_bytes + 1_024 * rng.between(64, 320)),
+                * (6 * table_bytes + 1_024 * rng.between(32, 200)),
             auto_compaction: draw_auto_compaction(&faults, rng),
             faults,
         }
@@ -205,8 +208,7 @@ fn draw_faults(nodes: usize, rng: &mut Rng) -> BTreeSet<FaultKind> {
         F::Members,
     ];
     let drawn = FaultKind::ALL.iter().copied().filter(|kind| {
-        let on = rng.chance(if *kind == F::BitFlip { 350 } else { 550 });
-        on && !calm && (nodes > 1 || !needs_peers.contains(kind))
+        rng.chance(550) && !calm && (nodes > 1 || !needs_peers.contains(kind))
     });
     drawn.collect()
 }

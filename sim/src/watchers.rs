@@ -244,6 +244,11 @@ impl World {
         let server = client.server;
         let result = result.map_err(|what| format!("stream {number} at node {server}: {what}"));
         self.checks.note(Property::Watch, now, result);
+        if self.healed.is_some() && matches!(reply.kind, WatchReplyKind::Canceled { .. }) {
+            // Time may be short: it goes on at once.
+            self.cancel_watch(number, true);
+            self.create_watches(number, true);
+        }
     }
 
     /// The client goes away and comes back.

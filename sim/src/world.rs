@@ -129,6 +129,8 @@ pub struct Tally {
     pub watch_events: u64,
     /// Messages that arrived.
     pub messages: u64,
+    /// Turns that processes had.
+    pub bursts: u64,
     /// Log entries committed.
     pub entries: usize,
     /// Revisions that no client claimed, and guesses at them.
@@ -266,6 +268,10 @@ impl World {
         self.tally.simulated_ms = self.now().ms();
         self.tally.elections = self.checks.elections.count();
         self.tally.entries = self.checks.machine.committed().len();
+        let alarms = self.checks.quota.count() as u64;
+        let automatic = self.checks.compaction.automatic();
+        self.tally.faults.add(FaultKind::QuotaAlarm, alarms);
+        self.tally.faults.add(FaultKind::AutoCompaction, automatic);
     }
 
     fn handle(&mut self, event: Event) {

@@ -16,7 +16,7 @@ use crate::types::{
     Op, PutRequest, RangeRequest, RevisionFilter, SortOrder, SortTarget, TxnRequest,
 };
 
-pub(crate) mod wire;
+pub mod wire;
 
 pub use wire::DecodeError;
 use wire::{Reader, Writer};

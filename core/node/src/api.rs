@@ -1,7 +1,8 @@
 //! What goes into a node and what comes out.
 //!
 //! The shell (or the simulator) owns one `Node` and calls `step(now, input, &mut out)`; it ends each
-//! burst of inputs with `Input::Flush` and then carries out the outputs in order:
+//! burst of inputs with `Input::Flush`, carries out the outputs in order, and then does the same with
+//! `Input::Apply`:
 //!
 //! - `Persist` goes to the log's writer; its answer is `Input::Persisted` (cumulative).
 //! - `Send` goes to a peer; its durability condition has already been met.
@@ -89,8 +90,11 @@ pub enum Input {
         /// Whether writes must be refused.
         full: bool,
     },
-    /// End of a burst.
+    /// End of a burst: what it asks of the log and of the peers goes out.
     Flush,
+    /// Committed entries may be applied, as many as fit into a burst. Given when the outputs of `Flush`
+    /// have been carried out, so that the log's writer has work meanwhile.
+    Apply,
     /// Only time has passed.
     Tick,
 }

@@ -30,9 +30,6 @@ impl<E: Engine> Node<E> {
         now: Duration,
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<(), Halt> {
-        if self.unapplied.is_empty() {
-            return Ok(());
-        }
         let mut effects = Effects { events: Vec::new(), rest: Vec::new(), requests: Vec::new() };
         for _ in 0..ENTRIES_PER_BURST {
             let Some(entry) = self.unapplied.pop_front() else { break };

@@ -19,13 +19,34 @@ impl<E: Engine> Node<E> {
         now: Duration,
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<(), Halt> {
-        self.apply_some(now, out)?;
         self.propose_renewals(now, out)?;
         if let Some(id) = self.reads.start_barrier(now + self.config.request_timeout) {
             self.raft(now, consensus::Input::Read { id }, out)?;
         }
         self.timers(now, out)?;
         self.raft(now, consensus::Input::Flush, out)?;
+        self.end_burst(now, out)
+    }
+
+    /// What is committed is applied, some of it; what that leads to goes out.
+    pub(crate) fn apply_burst(
+        &mut self,
+        now: Duration,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
+        if self.unapplied.is_empty() {
+            return Ok(());
+        }
+        self.apply_some(now, out)?;
+        self.raft(now, consensus::Input::Flush, out)?;
+        self.end_burst(now, out)
+    }
+
+    fn end_burst(
+        &mut self,
+        now: Duration,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
         self.seal_if_full(out)?;
         self.answer_reads(now, out);
         self.compact_some(now)?;

@@ -127,6 +127,7 @@ impl<E: Engine> Node<E> {
             | Input::LogRead { .. }
             | Input::SnapshotSent { .. }
             | Input::Flush
+            | Input::Apply
             | Input::Tick => Ok(()),
         }
     }

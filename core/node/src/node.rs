@@ -191,6 +191,7 @@ impl<E: Engine> Node<E> {
                 Ok(())
             }
             Input::Flush => self.flush(now, out),
+            Input::Apply => self.apply_burst(now, out),
             Input::Tick => {
                 self.raft(now, consensus::Input::Tick, out)?;
                 self.timers(now, out)
@@ -208,6 +209,12 @@ impl<E: Engine> Node<E> {
         let free = self.outbox.persisted(seq);
         out.extend(free.into_iter().map(|(to, message)| Output::Send { to, group, message }));
         self.raft(now, consensus::Input::Persisted { seq }, out)
+    }
+
+    /// Whether `Input::Apply` has something to do.
+    #[must_use]
+    pub fn has_unapplied(&self) -> bool {
+        !self.unapplied.is_empty() && self.installing.is_none()
     }
 
     /// The state machine, for checks and for the shell's own reading.

@@ -10,6 +10,7 @@
 //! | `durability` | every acknowledgement leaves after the fdatasync that covers it |
 //! | `disk_full` | a full disk refuses writes, loses nothing, and clears by itself |
 //! | `three_nodes`, `network` | any one of three may die, stop, or be cut off |
+//! | `identity` | who has lost what it promised is refused by its peers |
 //! | `start_up` | wrong starts: one sentence, an exit code, nothing touched |
 //! | `operations` | `quorate status` and `quorate inspect`, which changes nothing |
 //! | `garbage` | bad bytes from one client do not disturb another |
@@ -20,6 +21,7 @@ mod durability;
 mod etcdctl;
 mod garbage;
 mod http;
+mod identity;
 mod kv;
 mod lease;
 mod limits;

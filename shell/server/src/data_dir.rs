@@ -84,8 +84,8 @@ impl DataDir {
         Arc::clone(&self.disk)
     }
 
-    /// A random number that this directory has had since it was made: its content cannot be replaced
-    /// without peers noticing.
+    /// A random number that this directory has had since it was made, never 0: its peers know the member by
+    /// it, and refuse another (contract 8).
     ///
     /// # Errors
     /// `Runtime` if it can be neither read nor made; `Refused` if it is damaged.
@@ -94,9 +94,11 @@ impl DataDir {
         let failed = |error: std::io::Error| runtime(&path, &error.to_string());
         match std::fs::read_to_string(&path) {
             Ok(text) => u64::from_str_radix(text.trim(), 16)
-                .map_err(|_| Fatal::Refused(format!("{} is damaged", path.display()))),
+                .ok()
+                .filter(|number| *number != 0)
+                .ok_or_else(|| Fatal::Refused(format!("{} is damaged", path.display()))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let number = crate::run::random();
+                let number = crate::run::random().max(1);
                 write_durably(&self.root, &path, &format!("{number:016x}\n")).map_err(failed)?;
                 Ok(number)
             }

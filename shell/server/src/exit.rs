@@ -2,7 +2,7 @@
 //!
 //! Scripts tell them apart: 1 = try again or look at the machine, 2 = the command line or the
 //! configuration is wrong, 3 = the data is not what this process may touch. On 2 and 3 nothing in
-//! the data directory has been changed.
+//! the data directory has been changed, except by a member whose peers refused it for good.
 
 use crate::terminal::complain;
 use std::process::ExitCode;
@@ -16,7 +16,8 @@ pub enum Fatal {
     /// Exit code 2: flags, environment or file are not acceptable.
     #[error("{0}")]
     Usage(String),
-    /// Exit code 3: the data is of another node, cluster or newer format, or is damaged.
+    /// Exit code 3: the data is of another node, cluster or newer format, or is damaged, or peers saw it
+    /// hold more than it does.
     #[error("{0}")]
     Refused(String),
 }

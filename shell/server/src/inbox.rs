@@ -5,11 +5,14 @@
 //! that the server stops instead of waiting for ever. A push that would exceed a bound is refused
 //! (requests) or dropped (messages of peers, which consensus sends again).
 
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use quorate_consensus::{NodeId, Witness};
 use quorate_node::{Failure, Input, RequestId};
 
+use crate::exit::Fatal;
 use crate::limits::{MAX_INBOX_BYTES, MAX_INBOX_MESSAGE_BYTES, MAX_INBOX_REQUESTS};
 
 /// What the node thread finds when it looks.
@@ -17,8 +20,10 @@ use crate::limits::{MAX_INBOX_BYTES, MAX_INBOX_MESSAGE_BYTES, MAX_INBOX_REQUESTS
 pub struct Arrived {
     /// Inputs in the order of their arrival.
     pub inputs: Vec<Input>,
-    /// A thread that the node needs has failed: the process must end.
-    pub failure: Option<String>,
+    /// What peers say they have seen of this node; looked at before any of the inputs.
+    pub told: BTreeMap<NodeId, Witness>,
+    /// A thread that the node needs has failed, or a peer has refused it for good: the process must end.
+    pub failure: Option<Fatal>,
     /// Nobody may ask any more; finish and leave.
     pub closed: bool,
 }
@@ -26,12 +31,21 @@ pub struct Arrived {
 #[derive(Debug, Default)]
 struct State {
     inputs: Vec<Input>,
+    /// One for each member at most: others are not listened to.
+    told: BTreeMap<NodeId, Witness>,
     requests: usize,
     request_bytes: usize,
     message_bytes: usize,
-    failure: Option<String>,
+    failure: Option<Fatal>,
     closed: bool,
     sleeping: bool,
+}
+
+impl State {
+    fn is_silent(&self) -> bool {
+        let nothing = self.inputs.is_empty() && self.told.is_empty();
+        nothing && self.failure.is_none() && !self.closed
+    }
 }
 
 /// The queue into the node thread.
@@ -82,8 +96,25 @@ impl Inbox {
         self.put(state, input);
     }
 
+    /// What `peer` says it has seen of this node. Messages of that connection are pushed after it.
+    pub fn told(&self, peer: NodeId, seen: Witness) {
+        let mut state = self.lock();
+        let known = state.told.entry(peer).or_default();
+        *known = known.and(seen);
+        self.wake(state);
+    }
+
     /// A thread that the node needs has failed.
     pub fn fail(&self, why: String) {
+        self.end(Fatal::Runtime(why));
+    }
+
+    /// A peer refuses this node for good, and is right.
+    pub fn refuse(&self, why: String) {
+        self.end(Fatal::Refused(why));
+    }
+
+    fn end(&self, why: Fatal) {
         let mut state = self.lock();
         state.failure.get_or_insert(why);
         self.wake(state);
@@ -101,7 +132,7 @@ impl Inbox {
     pub fn take(&self, into: &mut Arrived, deadline: Option<Instant>) {
         debug_assert!(into.inputs.is_empty(), "inputs would be lost");
         let mut state = self.lock();
-        while state.inputs.is_empty() && state.failure.is_none() && !state.closed {
+        while state.is_silent() {
             let now = Instant::now();
             let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
             if left.is_some_and(|left| left.is_zero()) {
@@ -118,6 +149,7 @@ impl Inbox {
             state.sleeping = false;
         }
         std::mem::swap(&mut into.inputs, &mut state.inputs);
+        into.told = std::mem::take(&mut state.told);
         into.failure = state.failure.clone();
         into.closed = state.closed;
         state.requests = 0;
@@ -171,6 +203,22 @@ mod tests {
         inbox.take(&mut arrived, None);
         assert!(matches!(arrived.inputs[..], [Input::Request { .. }, Input::Tick]));
         assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn what_peers_say_is_joined_and_wakes() {
+        let inbox = Inbox::default();
+        let entry = |index| {
+            let index = quorate_consensus::LogIndex(index);
+            Witness { index, ..Witness::default() }
+        };
+        inbox.told(NodeId(1), entry(7));
+        inbox.told(NodeId(1), entry(5));
+        let mut arrived = Arrived::default();
+        inbox.take(&mut arrived, None);
+        assert_eq!(arrived.told, BTreeMap::from([(NodeId(1), entry(7))]));
+        inbox.take(&mut arrived, Some(Instant::now()));
+        assert!(arrived.told.is_empty(), "said once");
     }
 
     #[test]

@@ -128,6 +128,13 @@ pub const INSTALL_POLL: Duration = Duration::from_millis(1);
 /// How long connecting to a peer and shaking hands may take.
 pub const PEER_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long the messages of peers wait at a start until each peer has been asked once what it knows of this
+/// node. On a healthy network it takes a few milliseconds.
+pub const PEER_FIRST_ROUND: Duration = Duration::from_millis(500);
+
+/// How often what was seen of the peers is written down, if it is new. A crash forgets what was seen since.
+pub const PEER_MEMORY_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How long one write to a peer may take before its connection counts as broken.
 pub const PEER_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -3,6 +3,8 @@
 //! One turn of its loop is one burst: the inbox is drained whole, each input is a step, timers that are
 //! due are a step, `Flush` ends the burst. Then the outputs go out in the node's order: replies and
 //! events as one vector to each runtime, with one wake each; messages to the peers; records to the log.
+//! Only then are committed entries applied, a bounded number: the log's writer and the peers are at work
+//! meanwhile.
 //! When nothing else is going on and the disk is quick, this thread writes and syncs the log itself and
 //! saves two wakes; otherwise the WAL thread does, and whatever arrives meanwhile is the next burst.
 //!
@@ -13,17 +15,19 @@ mod carry;
 mod install;
 mod log_reader;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use quorate_consensus::Seq;
+use quorate_consensus::{NodeId, Seq, Witness};
 use quorate_node::{Input, Node, Output};
 use quorate_storage::{DiskEngine, EngineEvent, EngineOptions, EngineThread, WalEvent, WalHandle};
 use quorate_wal::Record;
 
 use crate::Snapshot;
+use crate::exit::Fatal;
 use crate::handle::Shared;
 use crate::inbox::{Arrived, Inbox};
 use crate::mailbox::{Delivery, Mailbox};
@@ -68,13 +72,14 @@ impl NodeThread {
     /// The system's, if it has no thread to give.
     pub fn start(
         parts: Parts,
-        on_end: impl FnOnce(Result<(), String>) + Send + 'static,
+        on_end: impl FnOnce(Result<(), Fatal>) + Send + 'static,
     ) -> std::io::Result<Self> {
         let reader = LogReader::start(parts.wal.clone(), Arc::clone(&parts.inbox))?;
         let thread = std::thread::Builder::new().name("node".to_owned()).spawn(move || {
             let run = std::panic::AssertUnwindSafe(|| Driver::new(parts, reader).run());
             let ended = std::panic::catch_unwind(run);
-            on_end(ended.unwrap_or_else(|_| Err("the node's rules were broken".to_owned())));
+            let broken = || Err(Fatal::Runtime("the node's rules were broken".to_owned()));
+            on_end(ended.unwrap_or_else(|_| broken()));
         })?;
         Ok(Self { thread })
     }
@@ -163,12 +168,12 @@ impl Driver {
         self.started.elapsed()
     }
 
-    fn run(mut self) -> Result<(), String> {
+    fn run(mut self) -> Result<(), Fatal> {
         self.announce();
         let mut arrived = Arrived::default();
         let mut inputs = Vec::new();
         loop {
-            self.burst(&mut inputs)?;
+            self.burst(&mut inputs).map_err(Fatal::Runtime)?;
             let deadline = self.parts.node.next_deadline(self.now());
             let deadline = deadline.map(|deadline| self.started + deadline);
             let deadline = self.installing_deadline().or(deadline);
@@ -176,11 +181,20 @@ impl Driver {
             if let Some(why) = arrived.failure.take() {
                 return Err(why);
             }
+            self.recall(&arrived.told)?;
             if arrived.closed {
                 return self.end();
             }
             std::mem::swap(&mut inputs, &mut arrived.inputs);
         }
+    }
+
+    /// What peers have seen this node promise must still be there (contract 8).
+    fn recall(&self, told: &BTreeMap<NodeId, Witness>) -> Result<(), Fatal> {
+        let raft = self.parts.node.raft_machine();
+        let lost = told.iter().find_map(|(peer, seen)| Some((*peer, raft.forgotten(seen)?)));
+        let refused = |(peer, lost)| Err(Fatal::Refused(self.parts.peers.outdated(peer, lost)));
+        lost.map_or(Ok(()), refused)
     }
 
     /// One burst, and those that the log's own completion makes of it.
@@ -197,9 +211,16 @@ impl Driver {
                 self.step(Input::Tick)?;
             }
             self.step(Input::Flush)?;
+            self.parts.peers.observe(self.parts.node.raft_machine());
             self.carry_out()?;
             self.deliver();
             self.write_log(inputs)?;
+            if self.parts.node.has_unapplied() {
+                self.step(Input::Apply)?;
+                self.carry_out()?;
+                self.deliver();
+                self.write_log(inputs)?;
+            }
             if inputs.is_empty() {
                 return self.go_on_installing();
             }
@@ -231,7 +252,7 @@ impl Driver {
     }
 
     /// Nobody asks any more: who still waits is told so.
-    fn end(mut self) -> Result<(), String> {
+    fn end(mut self) -> Result<(), Fatal> {
         for deliveries in &mut self.deliveries {
             deliveries.push(Delivery::Stopped);
         }

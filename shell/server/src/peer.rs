@@ -5,6 +5,7 @@
 //!   its oldest messages, and the node is told that the peer is unreachable: consensus sends again.
 //! - *In:* a task a connection. The handshake proves cluster, sender and receiver; each frame has its own
 //!   checksum. Messages go into the node's inbox.
+//! - *Papers:* who has lost what it promised is not talked to, and stops when it learns of it (`memory.rs`).
 //! - *Snapshots* have connections of their own, so that they never stand in front of heartbeats.
 //!
 //! Who the peers are is what the membership says: `set_members` starts and ends the tasks. The bytes are
@@ -17,14 +18,17 @@ mod handshake;
 mod join;
 mod link;
 mod listener;
+mod memory;
+mod papers;
 mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_consensus::{GroupId, LogStart, Membership, Message, NodeId};
+use quorate_consensus::{Forgotten, GroupId, LogStart, Membership, Message, NodeId, Raft};
 use quorate_node::{Input, MemberInfo};
 use quorate_wal::Identity;
+use tokio::task::AbortHandle;
 
 use crate::Snapshot;
 use crate::config::values::Url;
@@ -33,9 +37,11 @@ use crate::inbox::Inbox;
 pub use directories::Directories;
 pub use join::find_cluster;
 pub use listener::serve;
+pub use papers::LogEnd;
 pub use snapshot::Receiver;
 
 use link::Link;
+use memory::Memory;
 
 /// The node's identity on the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +57,6 @@ pub struct Local {
 struct State {
     members: Vec<MemberInfo>,
     links: BTreeMap<NodeId, Link>,
-    directories: Directories,
     /// The others are being asked about someone unknown.
     asking: bool,
 }
@@ -60,26 +65,46 @@ struct State {
 pub struct Switchboard {
     local: Local,
     inbox: Arc<Inbox>,
+    memory: Arc<Memory>,
     /// Where the tasks run.
     runtime: tokio::runtime::Handle,
+    /// Writes down what is remembered.
+    keeper: AbortHandle,
     state: Mutex<State>,
 }
 
 impl Switchboard {
-    /// Knows these members, and connects to all of them but itself.
+    /// Knows these members, and connects to all of them but itself. The own log ends at `end`.
     #[must_use]
     pub fn new(
         local: Local,
         directories: Directories,
+        end: LogEnd,
         inbox: Arc<Inbox>,
         runtime: tokio::runtime::Handle,
         members: Vec<MemberInfo>,
     ) -> Arc<Self> {
-        let state =
-            State { members: Vec::new(), links: BTreeMap::new(), directories, asking: false };
-        let board = Arc::new(Self { local, inbox, runtime, state: Mutex::new(state) });
+        let own = local.identity.node.0;
+        let peers = members.iter().filter(|member| member.id != own).count();
+        let memory = Memory::new(local, Arc::clone(&inbox), directories, end, peers);
+        let memory = Arc::new(memory);
+        let keeper = runtime.spawn(Arc::clone(&memory).keep()).abort_handle();
+        let state = State { members: Vec::new(), links: BTreeMap::new(), asking: false };
+        let state = Mutex::new(state);
+        let board = Arc::new(Self { local, inbox, memory, runtime, keeper, state });
         board.set_members(members);
         board
+    }
+
+    /// What the node thread has to say after each burst, before anything of it leaves.
+    pub fn observe(&self, raft: &Raft) {
+        self.memory.observe(raft);
+    }
+
+    /// Why this node must stop: `peer` saw it promise what it has no more.
+    #[must_use]
+    pub fn outdated(&self, peer: NodeId, forgotten: Forgotten) -> String {
+        self.memory.outdated(peer, forgotten)
     }
 
     /// This node.
@@ -109,9 +134,9 @@ impl Switchboard {
         snapshot: Snapshot,
     ) {
         let address = self.lock().links.get(&to).map(Link::urls).unwrap_or_default();
-        let (local, inbox) = (self.local, Arc::clone(&self.inbox));
+        let (memory, inbox) = (Arc::clone(&self.memory), Arc::clone(&self.inbox));
         self.runtime.spawn(async move {
-            let sending = snapshot::send(local, to, &address, group, start, membership, snapshot);
+            let sending = snapshot::send(memory, to, &address, group, start, membership, snapshot);
             let installed = sending.await.unwrap_or_else(|error| {
                 tracing::warn!(peer = format!("{:x}", to.0), %error, "sending a snapshot failed");
                 None
@@ -122,6 +147,7 @@ impl Switchboard {
 
     /// The membership has changed: connects to who is new, lets go of who has left.
     pub fn set_members(&self, members: Vec<MemberInfo>) {
+        self.memory.name(&members);
         let mut state = self.lock();
         let wanted: BTreeMap<NodeId, Vec<Url>> = members
             .iter()
@@ -130,9 +156,7 @@ impl Switchboard {
             .collect();
         state.links.retain(|id, link| wanted.get(id).is_some_and(|urls| *urls == link.urls()));
         for (id, urls) in wanted {
-            state.links.entry(id).or_insert_with(|| {
-                Link::start(&self.runtime, self.local, id, urls, Arc::clone(&self.inbox))
-            });
+            state.links.entry(id).or_insert_with(|| self.link(id, urls));
         }
         state.members = members;
     }
@@ -149,27 +173,29 @@ impl Switchboard {
         !self.lock().links.is_empty()
     }
 
-    /// Ends all connections.
+    /// Ends all connections, and writes down what is remembered of the peers.
     pub fn stop(&self) {
         self.lock().links.clear();
+        self.keeper.abort();
+        if let Err(error) = self.memory.save() {
+            tracing::warn!(%error, "cannot write down what was seen of the peers");
+        }
     }
 
-    /// Whether a node may send here. One that comes back with another data directory than it had has
-    /// lost what it promised, and is refused: it must be removed and added as a new member.
-    fn admits(&self, from: NodeId, directory: u64) -> Result<(), handshake::Verdict> {
-        let mut state = self.lock();
-        let known = state.members.iter().any(|member| member.id == from.0);
-        if !known && !state.members.is_empty() {
-            return Err(handshake::Verdict::NotAMember);
-        }
-        match state.directories.admits(from, directory) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(handshake::Verdict::OtherDirectory),
-            Err(error) => {
-                tracing::error!(%error, "cannot remember the data directory of a peer");
-                Err(handshake::Verdict::Busy)
-            }
-        }
+    /// What is remembered of the peers.
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Whether this is a member, as far as is known.
+    fn knows(&self, node: NodeId) -> bool {
+        let state = self.lock();
+        state.members.is_empty() || state.members.iter().any(|member| member.id == node.0)
+    }
+
+    fn link(&self, peer: NodeId, urls: Vec<Url>) -> Link {
+        let (memory, inbox) = (Arc::clone(&self.memory), Arc::clone(&self.inbox));
+        Link::start(&self.runtime, memory, peer, urls, inbox)
     }
 
     /// Someone unknown wants to send. This node may have been away while a member was added, and if that one
@@ -203,10 +229,9 @@ impl Switchboard {
         }
         let (id, urls) = (NodeId(member.id), urls(&member));
         tracing::info!(peer = format!("{:x}", id.0), "learnt of a new member from the others");
-        let inbox = Arc::clone(&self.inbox);
-        let link = Link::start(&self.runtime, self.local, id, urls, inbox);
-        state.links.insert(id, link);
+        state.links.insert(id, self.link(id, urls));
         state.members.push(member);
+        self.memory.name(&state.members);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

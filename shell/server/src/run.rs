@@ -31,7 +31,7 @@ use crate::handle::{Handle, Shared};
 use crate::inbox::Inbox;
 use crate::limits::{BLOCKING_THREADS, HANDOVER_TIMEOUT, SHUTDOWN_GRACE};
 use crate::node_thread::{self, NodeThread};
-use crate::peer::{self, Directories, Local, Switchboard};
+use crate::peer::{self, Directories, Local, LogEnd, Switchboard};
 use crate::serve;
 use crate::terminal::{complain, say};
 use bind::Bound;
@@ -118,7 +118,8 @@ impl Server {
         let local = Local { identity, boot, directory: dir.number()? };
         let directories = Directories::load(dir.root())?;
         let runtime = first.handle().clone();
-        let peers = Switchboard::new(local, directories, Arc::clone(&inbox), runtime, members);
+        let (end, events) = (LogEnd::of(node.raft_machine()), Arc::clone(&inbox));
+        let peers = Switchboard::new(local, directories, end, events, runtime, members);
 
         let (for_lanes, metrics) = (Arc::clone(&inbox), Arc::default());
         let common = Common { config, identity, inbox: for_lanes, shared, stopping, metrics };
@@ -274,12 +275,14 @@ fn start_engine(engine: &DiskEngine, inbox: &Arc<Inbox>) -> Result<EngineThread,
 }
 
 /// The node has ended by itself only if it must not go on.
-fn end_process(ended: Result<(), String>) {
-    if let Err(why) = ended {
-        tracing::error!(why, "stopping at once: going on could lose data");
-        complain(format_args!("quorate: stopped at once: {why}"));
-        std::process::exit(1);
+fn end_process(ended: Result<(), Fatal>) {
+    let Err(why) = ended else { return };
+    tracing::error!(%why, "stopping at once: going on could lose data");
+    match &why {
+        Fatal::Runtime(why) => complain(format_args!("quorate: stopped at once: {why}")),
+        why => complain(format_args!("quorate: {why}")),
     }
+    std::process::exit(why.code().into());
 }
 
 fn node_config(config: &Config, id: NodeId, generation: u64, boot: u64) -> quorate_node::Config {

@@ -20,7 +20,8 @@ pub struct Compaction {
     last_jump: Option<Time>,
     /// When each revision was there first, from revision 2 on.
     reached: Vec<Time>,
-    automatic: Vec<(Time, i64)>,
+    known: Vec<(Time, i64)>,
+    automatic: u64,
 }
 
 impl Compaction {
@@ -47,10 +48,17 @@ impl Compaction {
         }
     }
 
-    /// What was compacted without being asked for, and when that was applied first.
+    /// If servers compact by themselves: every compaction, and when it was applied first. A client's whose
+    /// answer is unknown, or that was refused, may have been one of theirs.
     #[must_use]
-    pub fn automatic(&self) -> &[(Time, i64)] {
-        &self.automatic
+    pub fn known(&self) -> &[(Time, i64)] {
+        &self.known
+    }
+
+    /// How often history was compacted without being asked.
+    #[must_use]
+    pub fn automatic(&self) -> u64 {
+        self.automatic
     }
 
     /// History before `revision` is gone, at a time when the store stood at `current`.
@@ -58,10 +66,13 @@ impl Compaction {
     /// # Errors
     /// Nobody asked for it, and some of that was promised to stay.
     pub fn compacted(&mut self, at: Time, revision: i64, current: i64) -> Result<(), String> {
+        if self.mode != AutoCompaction::Off {
+            self.known.push((at, revision));
+        }
         if self.asked.contains(&revision) {
             return Ok(());
         }
-        self.automatic.push((at, revision));
+        self.automatic += 1;
         match self.mode {
             AutoCompaction::Off => Err(format!("nobody asked for compaction to {revision}")),
             AutoCompaction::Revisions(keep) if revision + keep > current => Err(format!(
@@ -96,7 +107,7 @@ mod tests {
         check.asked(5);
         assert!(check.compacted(Time(1), 5, 9).is_ok());
         assert!(check.compacted(Time(1), 6, 9).is_err());
-        assert_eq!(check.automatic(), [(Time(1), 6)]);
+        assert_eq!((check.automatic(), check.known()), (1, &[][..]));
     }
 
     #[test]
@@ -104,6 +115,7 @@ mod tests {
         let mut check = Compaction::new(AutoCompaction::Revisions(10), 0);
         assert!(check.compacted(Time(1), 5, 15).is_ok());
         assert!(check.compacted(Time(1), 6, 15).is_err());
+        assert_eq!(check.known(), [(Time(1), 5), (Time(1), 6)]);
     }
 
     #[test]

@@ -40,19 +40,19 @@ pub struct Witness {
 
 /// Finds an order, or says what has none.
 ///
-/// `automatic` are compactions that no operation asked for: when each was there first, and to where.
+/// `known` are compactions that are there whoever asked for them: when each was first, and to where.
 ///
 /// # Errors
 /// The first operation, in the order of revisions, that fits no order; with its neighbours.
 pub fn check(
     history: &[Operation],
     hints: &Hints,
-    automatic: &[(Time, i64)],
+    known: &[(Time, i64)],
 ) -> Result<Witness, String> {
     let floors = floors(history)?;
     let mut search = Search::new(history, &floors, hints)?;
     search.run()?;
-    check_compactions(history, automatic)?;
+    check_compactions(history, known)?;
     Ok(Witness { model: search.model, ..search.witness })
 }
 
@@ -370,7 +370,7 @@ fn check_read(
 }
 
 /// Old revisions are readable until a compaction was asked for, and not after one was acknowledged.
-fn check_compactions(history: &[Operation], automatic: &[(Time, i64)]) -> Result<(), String> {
+fn check_compactions(history: &[Operation], known: &[(Time, i64)]) -> Result<(), String> {
     let compactions: Vec<(&Operation, i64)> = history
         .iter()
         .filter_map(|op| match &op.action {
@@ -384,13 +384,13 @@ fn check_compactions(history: &[Operation], automatic: &[(Time, i64)]) -> Result
         let asked = request.revision;
         let possible = compactions.iter().any(|(compact, revision)| {
             *revision > asked && Some(compact.start) <= op.end && may_have_happened(compact)
-        }) || automatic.iter().any(|(at, revision)| *revision > asked && Some(*at) <= op.end);
+        }) || known.iter().any(|(at, revision)| *revision > asked && Some(*at) <= op.end);
         let certain = compactions.iter().find(|(compact, revision)| {
             *revision > asked && happened(compact) && compact.end < Some(op.start)
         });
         let kept = |(at, revision): &&(Time, i64)| *revision > asked && *at < op.start;
         let reads = result.is_ok() && asked > 0 && *linearizable;
-        if let Some((at, revision)) = automatic.iter().find(kept).filter(|_| reads) {
+        if let Some((at, revision)) = known.iter().find(kept).filter(|_| reads) {
             return Err(format!("{op}\nreads what was compacted to {revision} at {at}"));
         }
         match (result, certain) {

@@ -15,8 +15,9 @@
 use std::collections::BTreeMap;
 
 use quorate_kv::hub::Matched;
-use quorate_kv::{Event, EventBatch, EventKind, KeyRange};
+use quorate_kv::{Event, EventBatch, EventKind, KeyRange, KeyValue};
 
+use crate::history::brief_value;
 use crate::model::Model;
 
 /// What a watcher asked for.
@@ -40,6 +41,17 @@ impl WatchWanted {
         };
         !filtered && self.range.contains(&event.kv.key)
     }
+}
+
+/// An event in a few words.
+fn brief_event(event: &Event) -> String {
+    let pair = |kv: &KeyValue| {
+        let KeyValue { create_revision, mod_revision, version, value, lease, .. } = kv;
+        let (create, at, value) = (create_revision.0, mod_revision.0, brief_value(value));
+        format!("{value}@{at} (created {create}, version {version}, lease {})", lease.0)
+    };
+    let before = event.prev_kv.as_ref().map_or_else(|| "nothing".to_owned(), pair);
+    format!("{:?} of {:?}: {}, before: {before}", event.kind, event.kv.key, pair(&event.kv))
 }
 
 type Truth = BTreeMap<i64, EventBatch>;
@@ -133,11 +145,13 @@ impl WatchCheck {
 
     fn same(&self, got: &Event, due: &Event, compacted: i64) -> Result<(), String> {
         if got.kind != due.kind || got.kv != due.kv {
-            return Err(format!("isCreate: got {got:?}, committed was {due:?}"));
+            let (got, due) = (brief_event(got), brief_event(due));
+            return Err(format!("isCreate: got {got}, committed was {due}"));
         }
         let may_lack = due.kv.mod_revision.0 <= compacted && got.prev_kv.is_none();
         if self.wanted.prev_kv && got.prev_kv != due.prev_kv && !may_lack {
-            return Err(format!("prevKV: got {got:?}, committed was {due:?}"));
+            let (got, due) = (brief_event(got), brief_event(due));
+            return Err(format!("prevKV: got {got}, committed was {due}"));
         }
         Ok(())
     }
@@ -148,7 +162,7 @@ impl WatchCheck {
         }
         for revision in truth.range(self.next..=until.max(self.next - 1)).map(|(at, _)| *at) {
             if let Some(event) = self.due(truth, revision).first() {
-                return Err(format!("reliable, resumable: {event:?} was left out"));
+                return Err(format!("reliable, resumable: {} was left out", brief_event(event)));
             }
         }
         Ok(())
@@ -207,7 +221,7 @@ pub fn check_truth(truth: &Truth, model: &Model) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use quorate_kv::hub::Which;
-    use quorate_kv::{KeyValue, KeyspaceId, Revision};
+    use quorate_kv::{KeyspaceId, Revision};
 
     use super::*;
 

@@ -13,12 +13,14 @@ struct Allowed {
     ours: &'static [&'static str],
 }
 
-const TABLE: [Allowed; 11] = [
+const TABLE: [Allowed; 13] = [
     Allowed { folder: "core/engine", ours: &[] },
     // docs/decisions/0002-wal-speaks-consensus-types.md
     Allowed { folder: "core/wal", ours: &["consensus"] },
     Allowed { folder: "core/consensus", ours: &[] },
     Allowed { folder: "core/kv", ours: &["engine"] },
+    Allowed { folder: "core/outcall", ours: &[] },
+    Allowed { folder: "core/global-txn", ours: &["kv", "outcall"] },
     Allowed { folder: "core/node", ours: &["engine", "wal", "consensus", "kv"] },
     Allowed { folder: "shell/wire", ours: &[] },
     Allowed { folder: "shell/storage", ours: &["engine", "wal", "consensus"] },

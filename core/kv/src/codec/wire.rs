@@ -1,4 +1,5 @@
-//! Bytes, numbers and byte strings: the alphabet of commands and of the meta record.
+//! Bytes, numbers and byte strings: the alphabet of commands, of the meta record, and of the records
+//! that the layers above keep in their keyspaces.
 //!
 //! Numbers are LEB128 varints (signed ones in zigzag), byte strings a length and the bytes. Every
 //! value has exactly one encoding: an overlong varint is refused, as is anything behind the end.
@@ -33,20 +34,24 @@ pub enum DecodeError {
 
 /// Appends to a growing buffer.
 #[derive(Default)]
-pub(crate) struct Writer {
+pub struct Writer {
     out: Vec<u8>,
 }
 
 impl Writer {
-    pub(crate) fn with_capacity(bytes: usize) -> Self {
+    /// An empty one with room for this many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
         Self { out: Vec::with_capacity(bytes) }
     }
 
-    pub(crate) fn byte(&mut self, byte: u8) {
+    /// One byte.
+    pub fn byte(&mut self, byte: u8) {
         self.out.push(byte);
     }
 
-    pub(crate) fn number(&mut self, mut number: u64) {
+    /// An unsigned varint.
+    pub fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.out.push(number as u8 | 0x80);
             number >>= 7;
@@ -54,38 +59,52 @@ impl Writer {
         self.out.push(number as u8);
     }
 
-    pub(crate) fn signed(&mut self, number: i64) {
+    /// A signed varint.
+    pub fn signed(&mut self, number: i64) {
         self.number(((number << 1) ^ (number >> 63)).cast_unsigned());
     }
 
-    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+    /// A length and the bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.out.extend_from_slice(bytes);
     }
 
-    pub(crate) fn into_vec(self) -> Vec<u8> {
+    /// What was written.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
         self.out
     }
 }
 
 /// Reads from a shared buffer; byte strings come out as slices of it.
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     all: &'a Bytes,
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(all: &'a Bytes) -> Self {
+    /// At the first byte.
+    #[must_use]
+    pub fn new(all: &'a Bytes) -> Self {
         Self { all, at: 0 }
     }
 
-    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
+    /// One byte.
+    ///
+    /// # Errors
+    /// `Truncated`.
+    pub fn byte(&mut self) -> Result<u8, DecodeError> {
         let byte = *self.all.get(self.at).ok_or(DecodeError::Truncated)?;
         self.at += 1;
         Ok(byte)
     }
 
-    pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
+    /// An unsigned varint.
+    ///
+    /// # Errors
+    /// `Truncated`, `Number`.
+    pub fn number(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -102,18 +121,28 @@ impl<'a> Reader<'a> {
         Err(DecodeError::Number)
     }
 
-    pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
+    /// A signed varint.
+    ///
+    /// # Errors
+    /// `Truncated`, `Number`.
+    pub fn signed(&mut self) -> Result<i64, DecodeError> {
         let number = self.number()?;
         Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
     /// A number of 32 bits.
-    pub(crate) fn small(&mut self) -> Result<u32, DecodeError> {
+    ///
+    /// # Errors
+    /// `Truncated`, `Number`.
+    pub fn small(&mut self) -> Result<u32, DecodeError> {
         u32::try_from(self.number()?).map_err(|_| DecodeError::Number)
     }
 
     /// A number of things that follow, each at least one byte long: never more than are left.
-    pub(crate) fn count(&mut self) -> Result<usize, DecodeError> {
+    ///
+    /// # Errors
+    /// `Truncated`, `Number`.
+    pub fn count(&mut self) -> Result<usize, DecodeError> {
         let count = usize::try_from(self.number()?).map_err(|_| DecodeError::Number)?;
         if count > self.all.len() - self.at {
             return Err(DecodeError::Truncated);
@@ -121,7 +150,11 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
-    pub(crate) fn bytes(&mut self) -> Result<Bytes, DecodeError> {
+    /// A byte string, as a slice of what is read.
+    ///
+    /// # Errors
+    /// `Truncated`, `Number`.
+    pub fn bytes(&mut self) -> Result<Bytes, DecodeError> {
         let length = self.count()?;
         let bytes = self.all.slice(self.at..self.at + length);
         self.at += length;
@@ -129,7 +162,10 @@ impl<'a> Reader<'a> {
     }
 
     /// That nothing is left.
-    pub(crate) fn end(&self) -> Result<(), DecodeError> {
+    ///
+    /// # Errors
+    /// `Trailing`.
+    pub fn end(&self) -> Result<(), DecodeError> {
         if self.at == self.all.len() { Ok(()) } else { Err(DecodeError::Trailing) }
     }
 }

@@ -102,13 +102,13 @@ fn a_full_table_on_a_quiet_node_does_not_hold_it_up() {
 #[test]
 fn a_physical_compaction_is_answered_when_the_sweep_is_done() {
     let mut world = world(10_000);
-    make_garbage(&mut world, 1_000);
+    make_garbage(&mut world, 3_000);
     assert!(world.servers[&1].node.kv().has_garbage());
     let request = world.ask(1, Request::FinishCompaction);
     // The engine's thread is stuck, and with it the sweep, for longer than any request may take.
     world.run(Duration::from_secs(20));
     assert!(!is_done(&mut world, request), "the tables are full of tombstones, the rest stands");
-    for _ in 0..10 {
+    for _ in 0..30 {
         if waiting(&mut world) > 0 {
             complete_checkpoints(&mut world, 1);
         }

@@ -131,12 +131,16 @@ impl World {
     }
 
     pub(super) fn step(&mut self, id: u64, input: Input) {
+        let flush = matches!(input, Input::Flush);
         let mut out = Vec::new();
         let server = self.servers.get_mut(&id).expect("a server");
         server.node.step(self.now, input, &mut out).expect("no halt");
         server.node.invariants();
         for output in out {
             self.carry_out(id, output);
+        }
+        if flush {
+            self.step(id, Input::Apply);
         }
     }
 

@@ -6,9 +6,9 @@ use quorate_consensus::codec::decode_membership;
 use quorate_node::{MemberInfo, infos};
 use quorate_wal::{ClusterId, Identity};
 
-use super::Local;
 use super::frame::Frames;
 use super::handshake::{Hello, Kind, bad, connect};
+use super::papers::Papers;
 use crate::config::Config;
 use crate::config::values::Url;
 use crate::exit::Fatal;
@@ -40,9 +40,9 @@ pub async fn find_cluster(config: &Config) -> Result<Found, Fatal> {
 
 pub(super) async fn ask(urls: &[Url]) -> std::io::Result<(ClusterId, Vec<MemberInfo>)> {
     let nobody = Identity { cluster: ClusterId(0), node: NodeId(0) };
-    let local = Local { identity: nobody, boot: 0, directory: 0 };
-    let hello = Hello::new(Kind::Question, local, NodeId(0));
-    let (stream, welcome) = connect(urls, hello).await?;
+    let papers = Papers::default();
+    let hello = Hello { kind: Kind::Question, from: nobody, to: NodeId(0), boot: 0, papers };
+    let (stream, welcome) = connect(urls, &hello).await?;
     let mut frames = Frames::new(stream);
     let answer = tokio::time::timeout(crate::limits::PEER_HANDSHAKE_TIMEOUT, frames.next());
     let content = answer.await.map_err(|_| bad("no answer in time"))??;

@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::Local;
 use super::frame;
-use super::handshake::{Hello, Kind, connect};
+use super::handshake::Kind;
+use super::memory::Memory;
 use crate::config::values::Url;
 use crate::inbox::Inbox;
 use crate::limits::{PEER_BACKOFF, PEER_QUEUE_BYTES, PEER_QUEUE_FRAMES, PEER_WRITE_TIMEOUT};
@@ -41,13 +41,13 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn start(
         runtime: &tokio::runtime::Handle,
-        local: Local,
+        memory: Arc<Memory>,
         peer: NodeId,
         urls: Vec<Url>,
         inbox: Arc<Inbox>,
     ) -> Self {
         let queue = Arc::new(Queue::default());
-        let sender = Sender { local, peer, urls: urls.clone(), queue: Arc::clone(&queue), inbox };
+        let sender = Sender { memory, peer, urls: urls.clone(), queue: Arc::clone(&queue), inbox };
         let task = runtime.spawn(sender.run()).abort_handle();
         Self { urls, queue, task }
     }
@@ -107,7 +107,7 @@ fn size(message: &Message) -> usize {
 }
 
 struct Sender {
-    local: Local,
+    memory: Arc<Memory>,
     peer: NodeId,
     urls: Vec<Url>,
     queue: Arc<Queue>,
@@ -119,10 +119,14 @@ impl Sender {
         let (shortest, longest) = PEER_BACKOFF;
         let mut pause = shortest;
         let mut told = String::new();
+        let mut first = true;
         loop {
-            let hello = Hello::new(Kind::Messages, self.local, self.peer);
-            let error = match connect(&self.urls, hello).await {
-                Ok((stream, _)) => {
+            let called = self.memory.call(Kind::Messages, self.peer, &self.urls).await;
+            if std::mem::take(&mut first) {
+                self.memory.asked_one();
+            }
+            let error = match called {
+                Ok(stream) => {
                     pause = shortest;
                     told.clear();
                     tracing::info!(peer = self.name(), "connected to a peer");

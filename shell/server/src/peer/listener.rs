@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use quorate_consensus::Witness;
 use quorate_consensus::codec::{decode_message, encode_membership};
 use quorate_node::{Input, initial_membership};
 use tokio::io::AsyncWriteExt;
@@ -12,6 +13,8 @@ use tokio::sync::Semaphore;
 use super::Switchboard;
 use super::frame::{self, Frames};
 use super::handshake::{self, Hello, Kind, Verdict, bad};
+use super::memory::Objection;
+use super::papers::Papers;
 use super::snapshot::Receiver;
 use crate::limits::MAX_PEER_CONNECTIONS;
 
@@ -45,46 +48,62 @@ async fn connection(
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let hello = handshake::read_hello(&mut stream).await?;
-    let local = board.local();
-    let verdict = judge(board, &hello);
-    handshake::answer(&mut stream, local, verdict).await?;
+    let (verdict, papers) = judge(board, &hello);
+    handshake::answer(&mut stream, board.local(), verdict, papers).await?;
     if verdict != Verdict::Welcome {
-        tracing::warn!(from = format!("{:x}", hello.from.node.0), %verdict, "refused a connection");
+        tracing::warn!(from = format!("{:x}", hello.from.node.0), ?verdict, "refused a connection");
         if verdict == Verdict::NotAMember {
             board.ask_about(hello.from.node);
         }
         return Ok(());
     }
+    if hello.kind == Kind::Question {
+        return describe(stream, board).await;
+    }
+    board.memory().first_round().await;
     match hello.kind {
-        Kind::Messages => messages(stream, board, &hello).await,
         Kind::Snapshot => snapshots.receive(stream).await,
-        Kind::Question => describe(stream, board).await,
+        _ => messages(stream, board, &hello).await,
     }
 }
 
-fn judge(board: &Switchboard, hello: &Hello) -> Verdict {
-    let local = board.local();
+/// Whether to listen, and what is shown in return: to strangers nothing.
+fn judge(board: &Switchboard, hello: &Hello) -> (Verdict, Papers) {
+    let (local, from) = (board.local(), hello.from);
+    let stranger = |verdict| (verdict, Papers::default());
     if hello.kind == Kind::Question {
-        return Verdict::Welcome;
+        return stranger(Verdict::Welcome);
     }
-    if hello.from.cluster != local.identity.cluster {
-        return Verdict::OtherCluster;
+    if from.cluster != local.identity.cluster {
+        return stranger(Verdict::OtherCluster);
     }
     if hello.to != local.identity.node {
-        return Verdict::OtherNode;
+        return stranger(Verdict::OtherNode);
     }
-    board.admits(hello.from.node, hello.directory).err().unwrap_or(Verdict::Welcome)
+    if !board.knows(from.node) {
+        return stranger(Verdict::NotAMember);
+    }
+    let mine = board.memory().papers(from.node);
+    let met = board.memory().meet(from.node, hello.kind, &mine, &hello.papers);
+    (met.map_or_else(Objection::verdict, |()| Verdict::Welcome), mine)
 }
 
 async fn messages(stream: TcpStream, board: &Switchboard, hello: &Hello) -> io::Result<()> {
+    let (from, to) = (hello.from.node, hello.to);
     let mut frames = Frames::new(stream);
+    let mut seen = Witness::default();
     while let Some(content) = frames.next().await? {
         let bytes = content.len();
         let message = decode_message(content).map_err(|error| bad(&error.to_string()))?;
         if message.group != crate::GROUP {
             continue;
         }
-        let (from, group) = (hello.from.node, message.group);
+        let promise = seen.and(Witness::of_message(from, to, &message));
+        if promise != seen {
+            seen = promise;
+            board.memory().saw(from, seen);
+        }
+        let group = message.group;
         board.inbox.message(Input::Message { from, group, message }, bytes);
     }
     Ok(())

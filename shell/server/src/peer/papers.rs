@@ -8,7 +8,7 @@
 //! | 36 | last term in which the speaker knows the other side to have voted, and for whom; 0: none | 8, 8 |
 
 use bytes::{Buf, BufMut};
-use quorate_consensus::{GroupId, LogIndex, NodeId, Term, Witness};
+use quorate_consensus::{GroupId, LogIndex, NodeId, Raft, Term, Witness};
 
 /// A group record, in bytes.
 pub(super) const GROUP_BYTES: usize = 52;
@@ -20,6 +20,15 @@ pub struct LogEnd {
     pub index: LogIndex,
     /// Its term.
     pub term: Term,
+}
+
+impl LogEnd {
+    /// Of this log.
+    #[must_use]
+    pub fn of(raft: &Raft) -> Self {
+        let index = raft.persisted();
+        Self { index, term: raft.term_at(index).unwrap_or_default() }
+    }
 }
 
 /// What one side says about one group.

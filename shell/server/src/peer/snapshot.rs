@@ -26,9 +26,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::Local;
 use super::frame::{self, Frames};
-use super::handshake::{Hello, Kind, bad, connect};
+use super::handshake::{Kind, bad};
+use super::memory::Memory;
 use crate::Snapshot;
 use crate::config::values::Url;
 use crate::handle::Handle;
@@ -49,7 +49,7 @@ const INSTALL_POLL: Duration = Duration::from_millis(20);
 
 /// Sends a state; `Some` with what the peer has applied when it stands on it.
 pub(super) async fn send(
-    local: Local,
+    memory: Arc<Memory>,
     to: NodeId,
     urls: &[Url],
     group: GroupId,
@@ -57,7 +57,7 @@ pub(super) async fn send(
     membership: Membership,
     snapshot: Snapshot,
 ) -> io::Result<Option<LogIndex>> {
-    let (mut stream, _) = connect(urls, Hello::new(Kind::Snapshot, local, to)).await?;
+    let mut stream = memory.call(Kind::Snapshot, to, urls).await?;
     let mut buffer = Vec::new();
     frame::put(&mut buffer, |out| put_header(out, group, start, &membership));
     in_time(stream.write_all(&buffer)).await?;

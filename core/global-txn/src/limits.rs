@@ -1,0 +1,80 @@
+//! Every bound of this crate, by name (house rule 10).
+//!
+//! What a request may bring is refused beyond these; what the machine keeps in memory is bounded by the
+//! rest, and what does not fit waits in the keyspace's indexes.
+
+/// Longest gid, in bytes. Keys of the keyspace contain it.
+pub const MAX_GID: usize = 1024;
+
+/// Longest branch id, in bytes.
+pub const MAX_BRANCH_ID: usize = 128;
+
+/// Longest URL, in bytes.
+pub const MAX_URL: usize = 8 * 1024;
+
+/// Rows (one an operation of a branch) that a global transaction may have. A change of any of them
+/// writes the whole record.
+pub const MAX_ROWS: usize = 1024;
+
+/// Bytes of a body: steps, payloads, headers, custom data; and as many for each registered branch. The
+/// node's bound on one request is stricter if it is lower.
+pub const MAX_BODY: usize = 1 << 20;
+
+/// Branch headers of a transaction.
+pub const MAX_HEADERS: usize = 64;
+
+/// Prerequisites that the `orders` of a saga may name in all.
+pub const MAX_ORDERS: usize = 4096;
+
+/// Bytes of a reason, a result or an answer that a record keeps; the rest is cut off.
+pub const MAX_TEXT: usize = 1024;
+
+/// Times that a request is decided again because the record changed meanwhile. At each round some other
+/// request has got through.
+pub const MAX_ROUNDS: u32 = 32;
+
+/// Requests that a node's front works on; more are refused.
+pub const MAX_REQUESTS: usize = 65_536;
+
+/// Requests with `wait_result` that wait for their transaction; more are answered at once, as if the
+/// transaction went on without them.
+pub const MAX_WAITERS: usize = 16_384;
+
+/// How long one of them waits, in ms.
+pub const MAX_WAIT_MS: u64 = 60_000;
+
+/// Transactions that the driver works on; more stay in the due index until one is through.
+pub const MAX_ACTIVE: usize = 8_192;
+
+/// Calls that are under way; no further transaction is taken up beyond.
+pub const MAX_CALLS: usize = 16_384;
+
+/// Calls that one transaction has under way.
+pub const MAX_CALLS_PER_TXN: usize = 64;
+
+/// Entries of the due index in memory.
+pub const MAX_AGENDA: usize = 65_536;
+
+/// Entries that one read of the due index, or of the index of finished transactions, brings.
+pub const INDEX_PAGE: i64 = 512;
+
+/// How far ahead of now the due index is read, in ms.
+pub const AGENDA_WINDOW_MS: u64 = 60_000;
+
+/// Transactions that one transaction of the key-value machine forgets.
+pub const PURGE_BATCH: usize = 32;
+
+/// How often finished transactions are looked for that can be forgotten, in ms.
+pub const PURGE_INTERVAL_MS: u64 = 10_000;
+
+/// Revisions of the keyspace after which its history is compacted: nothing here reads it.
+pub const COMPACT_EVERY: i64 = 10_000;
+
+/// Pause before a write that was refused (overload, no leader, no space) is tried again, in ms.
+pub const REFUSED_PAUSE_MS: u64 = 100;
+
+/// Pause before a driver that lost its ownership though its node leads takes it again, in ms.
+pub const OWN_PAUSE_MS: u64 = 1_000;
+
+/// A record whose creation lies this far from the leader's group time is stamped anew, in ms.
+pub const RESTAMP_MS: u64 = 2_000;
