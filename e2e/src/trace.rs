@@ -177,7 +177,8 @@ pub fn covered_by_quorum(
         ensure!(!written.is_empty(), "{marker}: acknowledged, but never written to a file");
         let synced = written.iter().filter(|(file, write)| is_synced(calls, file, write, answer));
         let synced: Vec<PathBuf> = synced.filter_map(|(file, _)| path(file)).collect();
-        let in_time = folders.iter().filter(|folder| synced.iter().any(|at| at.starts_with(folder)));
+        let in_time =
+            folders.iter().filter(|folder| synced.iter().any(|at| at.starts_with(folder)));
         let members = in_time.count();
         if members < quorum {
             let line = answer.entered + 1;

@@ -165,8 +165,9 @@ impl World {
         self.spoil_alarm(id);
         let local = matches!(outcome, Outcome::NotDone(_));
         let full = self.options.faults.contains(&FaultKind::DiskFull);
-        let knows = self.server(id).up().is_none_or(|up| up.short_of_space)
-            || self.checks.quota.stood_since(self.history[op].start);
+        let start = self.history[op].start;
+        let knows = self.server(id).up().is_none_or(|up| up.short_of_space >= Some(start))
+            || self.checks.quota.stood_since(start);
         if local && !full && !knows {
             let what = format!("node {id} refuses for want of space, and knows of no lack");
             self.violated(Property::Quota, what);

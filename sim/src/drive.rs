@@ -37,6 +37,8 @@ impl World {
             generation,
             request_timeout: Duration::from_secs(7),
             auto_compaction: self.spoil_auto_compaction(),
+            global_txn: quorate_global_txn::Config::default(),
+            outcall: quorate_outcall::limits::Limits::default(),
         }
     }
 
@@ -91,7 +93,7 @@ impl World {
         }
         self.tally.bursts += 1;
         let was_idle = up.log_is_idle();
-        (up.records, up.short_of_space) = (0, false);
+        up.records = 0;
         let mut inbox = std::mem::take(&mut up.inbox);
         inbox.extend([Todo::Input(Input::Flush), Todo::Input(Input::Apply)]);
         self.trace.mark(now, &[id.0, inbox.len() as u64]);
@@ -147,7 +149,9 @@ impl World {
     fn note_applied(&mut self, now: crate::queue::Time, id: NodeId) {
         let server = self.servers.get_mut(&id).expect("exists");
         let Some(up) = server.up_mut() else { return };
-        up.short_of_space |= up.is_short_of_space(self.options.quota_bytes);
+        if up.is_short_of_space(self.options.quota_bytes) {
+            up.short_of_space = Some(now);
+        }
         let (from, to) = (up.applied, up.node.kv().applied());
         up.applied = to;
         let revision = up.node.kv().revision(KeyspaceId::ETCD).0;
@@ -207,6 +211,8 @@ impl World {
                 self.hub(id, HubInput::State { keyspace, revision, compact_revision });
             }
             Output::Reply { id: request, reply } => self.reply(id, request, reply),
+            // Nobody asks for global transactions here.
+            Output::Attempt { .. } | Output::AbortAttempt { .. } => {}
             Output::Sealed => {
                 self.spoil_sealed(id);
                 self.plan_checkpoint(id);

@@ -39,10 +39,17 @@ struct Arguments {
     /// Stop at the first failing seed.
     #[arg(long)]
     first: bool,
+    /// For each planted bug, find the first seed in which its checker alone catches it, and print what
+    /// belongs into `CAUGHT` of `sim/tests/it.rs`.
+    #[arg(long)]
+    recatch: bool,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if arguments.recatch {
+        return recatch(&arguments);
+    }
     let settings = Settings {
         seed: 0,
         nodes: arguments.nodes,
@@ -75,5 +82,34 @@ fn main() -> anyhow::Result<()> {
     if report.failed > 0 {
         std::process::exit(1);
     }
+    Ok(())
+}
+
+/// Seeds within which each planted bug must be caught.
+const ENOUGH_SEEDS: std::ops::Range<u64> = 0..1_000;
+
+fn recatch(arguments: &Arguments) -> anyhow::Result<()> {
+    let seeds = match &arguments.seeds {
+        Some(range) => quorate_sim::hunt::parse_seeds(range)?,
+        None => ENOUGH_SEEDS,
+    };
+    let wanted = |planted: &Planted| arguments.plant.is_none_or(|only| only == *planted);
+    let mut missed = Vec::new();
+    for planted in Planted::ALL.iter().filter(|planted| wanted(planted)) {
+        let only = Some(planted.checker());
+        let settings = Settings { planted: Some(*planted), only, ..Settings::default() };
+        let mut caught = None;
+        quorate_sim::hunt::hunt(&settings, seeds.clone(), arguments.threads, true, |outcome| {
+            caught = caught.or(outcome.violation.is_some().then_some(outcome.seed));
+        });
+        match caught {
+            Some(seed) => println!("    (Planted::{planted:?}, {seed}),"),
+            None => missed.push(planted),
+        }
+    }
+    for planted in &missed {
+        println!("{planted}: {} does not catch it in seeds {seeds:?}", planted.checker());
+    }
+    anyhow::ensure!(missed.is_empty(), "{} planted bugs are not caught", missed.len());
     Ok(())
 }

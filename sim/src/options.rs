@@ -12,6 +12,10 @@ use crate::faults::FaultKind;
 use crate::network::Weather;
 use crate::planted::Planted;
 use crate::rng::Rng;
+use crate::world::END_MS;
+
+/// Operations of a run, times its servers, at most: about 0.3 s of CPU.
+const MOST_WORK: u64 = 10_000;
 
 /// What kind of world.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,7 +147,9 @@ impl Options {
         let faults = draw_faults(nodes, rng);
         let has = |kind| u64::from(faults.contains(&kind));
         let hectic = rng.chance(300);
-        let table_bytes = 1_024 * rng.between(4, 64);
+        let largest = if faults.contains(&FaultKind::QuotaAlarm) { 16 } else { 64 };
+        let table_bytes = 1_024 * rng.between(4, largest);
+        let clients = rng.between(6, 12);
         let (min_us, max_us) = match rng.below(100) {
             0..80 => (50, rng.between(200, 5_000)),
             80..92 => (5_000, 40_000),
@@ -172,8 +178,8 @@ impl Options {
             table_bytes,
             log_cache_bytes: *rng.pick(&[2 << 10, 16 << 10, 64 << 10]),
             checkpoint_ms: rng.between(1, 800),
-            clients: rng.between(6, 12) as usize,
-            think_ms: rng.between(80, 260),
+            clients: clients as usize,
+            think_ms: rng.between(80, 260).max(clients * END_MS * nodes as u64 / MOST_WORK),
             patience_ms: rng.between(1_500, 8_000),
             mix: draw_mix(rng),
             keys: rng.between(2, 12),
@@ -185,7 +191,7 @@ impl Options {
             jump_ms: if rng.chance(250) { 400_000 } else { 20_000 },
             // Room for what lives and for tables under way, or nothing would ever help.
             quota_bytes: has(FaultKind::QuotaAlarm)
-                * (6 * table_bytes + 1_024 * rng.between(32, 200)),
+                * (5 * table_bytes + 1_024 * rng.between(32, 128)),
             auto_compaction: draw_auto_compaction(&faults, rng),
             faults,
         }

@@ -93,8 +93,8 @@ pub(crate) struct Running {
     pub(crate) records: usize,
     /// The node's own thread is writing: it takes nothing in until that is durable.
     pub(crate) inline: bool,
-    /// In this burst the node had reason to refuse for want of space.
-    pub(crate) short_of_space: bool,
+    /// When the node last had reason to refuse for want of space.
+    pub(crate) short_of_space: Option<Time>,
 }
 
 impl Running {

@@ -174,7 +174,7 @@ impl World {
             defragmenting: Default::default(),
             records: 0,
             inline: false,
-            short_of_space: false,
+            short_of_space: None,
         };
         let server = self.server(id);
         server.state = State::Up(Box::new(running));

@@ -281,15 +281,6 @@ pub enum Class {
     Error,
 }
 
-/// Why a pass over the branches ended before the transaction did. Whoever waits for the result is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pause {
-    /// A call did not succeed and is tried again later.
-    Answer(Answer),
-    /// A message is not to be delivered yet.
-    Delayed,
-}
-
 /// The durable state of a global transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -313,12 +304,12 @@ pub struct Record {
     pub callback: Tries,
     /// Further tries of a saga's actions so far.
     pub retry_count: u32,
-    /// Why the last pass ended early, if nothing has changed since.
-    pub pause: Option<Pause>,
     /// Group time of its creation, in ms: timeouts count from here.
     pub created_ms: u64,
     /// Group time when it entered its status, in ms.
     pub since_ms: u64,
+    /// Group time of its last change, in ms.
+    pub changed_ms: u64,
     /// Under which group time it stands in the due index; `None` once it is final.
     pub due_ms: Option<u64>,
     /// Under which group time it stands in the index of finished ones.

@@ -21,10 +21,11 @@ use crate::codec;
 use crate::error::{Halt, ReadError, corrupt};
 use crate::layout::{self, Position};
 use crate::lease::LeaseTable;
+use crate::read::Keys;
 use crate::record::{self, KeyspaceMeta, Meta};
 use crate::types::{
-    Alarm, AlarmKind, Command, EventBatch, KeyspaceId, LeaseId, LeaseStatus, Refusal, Reply,
-    Revision,
+    Alarm, AlarmKind, Command, EventBatch, KeyRange, KeyValue, KeyspaceId, LeaseId, LeaseStatus,
+    Refusal, Reply, Revision,
 };
 use crate::view::View;
 
@@ -268,6 +269,27 @@ impl Kv {
             applied: self.applied,
             corrupt: self.has_alarm(AlarmKind::Corrupt),
         }
+    }
+
+    /// The first pairs of a range in the state as applied so far, in key order: at most `limit` of them, and
+    /// whether there are more. Unlike a `RangeRequest` it stops there and counts nothing; it serves machines
+    /// that are stepped beside this one.
+    ///
+    /// # Errors
+    /// The engine failed.
+    pub fn first_pairs<R: Read>(
+        &self,
+        engine: &R,
+        keyspace: KeyspaceId,
+        range: &KeyRange,
+        limit: usize,
+    ) -> Result<(Vec<KeyValue>, bool), EngineError> {
+        let cached = self.keyspaces.get(&keyspace).map(|space| &space.heads);
+        let keys = Keys { read: engine, keyspace, cached };
+        let mut pairs = keys.pairs(range, None, Direction::Forward);
+        let found = pairs.by_ref().take(limit).collect::<Result<Vec<_>, _>>()?;
+        let more = pairs.next().transpose()?.is_some();
+        Ok((found, more))
     }
 
     /// Up to `max` leases whose deadline is not after `now_ms` of group time, as what `LeaseExpire`

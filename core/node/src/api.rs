@@ -9,8 +9,11 @@
 //! - `Events` goes to every watch hub, **before** the replies behind it, so that a client which has
 //!   the reply to its put and then opens a watch never sees that put as news.
 //! - `Reply` answers a request exactly once; `id` was chosen by the shell.
+//! - `Attempt` is a call to somebody else's service; its answer is `Input::AttemptDone`.
 //! - `Sealed` tells the engine's thread that there is a table to write out, `Defragment` that it shall
 //!   then merge all files.
+
+use std::sync::Arc;
 
 use quorate_consensus::{
     Entry, GroupId, LogIndex, LogStart, Membership, Message, NodeId, Persist, Role, Seq, Term,
@@ -19,6 +22,7 @@ use quorate_kv::{
     Alarm, Command, EventBatch, KeyspaceId, LeaseId, LeaseStatus, Refusal, Reply as KvReply,
     Revision, View,
 };
+use quorate_outcall::{AttemptId, AttemptResult, Call};
 
 /// A request's number, chosen by the shell, unique among its outstanding requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +94,19 @@ pub enum Input {
         /// Whether writes must be refused.
         full: bool,
     },
+    /// An attempt that `Output::Attempt` asked for has ended.
+    AttemptDone {
+        /// Which.
+        attempt: AttemptId,
+        /// How.
+        result: AttemptResult,
+    },
+    /// What the wall clock says, in ms since 1970; told at the start and now and then. It is shown to people
+    /// and decides nothing (contract 4).
+    WallClock {
+        /// The time.
+        now_ms: u64,
+    },
     /// End of a burst: what it asks of the log and of the peers goes out.
     Flush,
     /// Committed entries may be applied, as many as fit into a burst. Given when the outputs of `Flush`
@@ -152,6 +169,8 @@ pub enum Request {
     /// Wait until nothing that was compacted so far stands in the engine any more. Answered by
     /// `Reply::Done`, however long it takes; what is asked for here is done anyway, only not always soon.
     FinishCompaction,
+    /// Something about a global transaction. Answered by `Reply::GlobalTxn`.
+    GlobalTxn(Box<quorate_global_txn::Request>),
     /// Hand leadership to this voter. Answered by `Reply::Done` when it leads.
     MoveLeader {
         /// The successor.
@@ -276,6 +295,8 @@ pub enum Reply<S: quorate_engine::Read> {
         /// The id that was added or changed, if this answers a change.
         changed: Option<NodeId>,
     },
+    /// What the machine of global transactions says.
+    GlobalTxn(quorate_global_txn::Reply),
     /// Done, nothing to tell.
     Done {
         /// Revision and term.
@@ -450,6 +471,22 @@ pub enum Output<S: quorate_engine::Read> {
         /// The answer.
         reply: Reply<S>,
     },
+    /// Call somebody else's service; answered by `Input::AttemptDone`.
+    Attempt {
+        /// The attempt's number.
+        attempt: AttemptId,
+        /// What to send.
+        call: Arc<Call>,
+        /// Which of the destination's addresses, to be taken modulo their number.
+        address: u32,
+        /// How long it may take.
+        timeout: std::time::Duration,
+    },
+    /// Stop this attempt; its result does not matter.
+    AbortAttempt {
+        /// Which.
+        attempt: AttemptId,
+    },
     /// The engine has a sealed table to write out.
     Sealed,
     /// Write the sealed tables out, then merge all files of the engine: answered by
@@ -552,6 +589,10 @@ pub struct Config {
     pub request_timeout: std::time::Duration,
     /// Automatic compaction.
     pub auto_compaction: AutoCompaction,
+    /// Global transactions.
+    pub global_txn: quorate_global_txn::Config,
+    /// Bounds of calls to other people's services.
+    pub outcall: quorate_outcall::limits::Limits,
 }
 
 /// When history is compacted without being asked.

@@ -2,7 +2,8 @@
 //!
 //! A burst applies a bounded number: the replies to these leave while the next ones are applied, instead of
 //! all clients waiting for the last one's turn. All events of a run of entries go out before all of its
-//! replies, so that no client can learn of its write before the watch hubs have.
+//! replies, so that no client can learn of its write before the watch hubs have. What concerns the layers'
+//! keyspaces goes to them alone (`layers`).
 
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ impl<E: Engine> Node<E> {
             out.push(Output::Events(effects.events));
         }
         out.append(&mut effects.rest);
+        self.layers.applied_at = now;
         let index = self.applied.index;
         self.raft(now, consensus::Input::Applied { index }, out)?;
         for (origin, change) in effects.requests {
@@ -111,7 +113,11 @@ impl<E: Engine> Node<E> {
         effects: &mut Effects<E::Snapshot>,
     ) {
         let keyspace = applied.keyspace;
-        effects.events.extend(applied.events);
+        if keyspace == quorate_global_txn::KEYSPACE {
+            self.layers.applied(applied.events);
+        } else {
+            effects.events.extend(applied.events);
+        }
         if let Ok(KvReply::Compact { .. }) = applied.reply {
             let revision = self.kv.compact_revision(keyspace);
             effects.rest.push(Output::Compacted { keyspace, revision });
@@ -145,6 +151,7 @@ impl<E: Engine> Node<E> {
                 let reply = Reply::Failed(Refusal::NoSpace.into());
                 effects.rest.push(Output::Reply { id, reply });
             }
+            Waiter::GlobalTxn(id) => self.layers.txn_done(id, applied.reply),
             Waiter::Member(..) | Waiter::Nobody => {}
         }
     }

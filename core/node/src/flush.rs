@@ -24,6 +24,7 @@ impl<E: Engine> Node<E> {
             self.raft(now, consensus::Input::Read { id }, out)?;
         }
         self.timers(now, out)?;
+        self.step_layers(now, out)?;
         self.raft(now, consensus::Input::Flush, out)?;
         self.end_burst(now, out)
     }
@@ -38,15 +39,12 @@ impl<E: Engine> Node<E> {
             return Ok(());
         }
         self.apply_some(now, out)?;
+        self.step_layers(now, out)?;
         self.raft(now, consensus::Input::Flush, out)?;
         self.end_burst(now, out)
     }
 
-    fn end_burst(
-        &mut self,
-        now: Duration,
-        out: &mut Vec<Output<E::Snapshot>>,
-    ) -> Result<(), Halt> {
+    fn end_burst(&mut self, now: Duration, out: &mut Vec<Output<E::Snapshot>>) -> Result<(), Halt> {
         self.seal_if_full(out)?;
         self.answer_reads(now, out);
         self.compact_some(now)?;

@@ -120,6 +120,11 @@ impl<E: Engine> Node<E> {
                 self.disk_full = full;
                 Ok(())
             }
+            Input::AttemptDone { attempt, result } => self.attempt_done(now, attempt, result, out),
+            Input::WallClock { now_ms } => {
+                self.layers.set_wall_clock(now, now_ms);
+                Ok(())
+            }
             // Of the old generation: nothing depends on it any more.
             Input::EngineDurable { .. } | Input::Defragmented => Ok(()),
             Input::Message { .. }

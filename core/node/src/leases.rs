@@ -65,7 +65,7 @@ impl<E: Engine> Node<E> {
                 self.propose_own(now, Waiter::Expiry(keyspace, id), keyspace, &command, out)?;
             }
         }
-        if self.kv.lease_count() > 0 && time.0 >= self.raft.last_stamp().0 + TIME_ENTRY_MS {
+        if self.time_matters() && time.0 >= self.raft.last_stamp().0 + TIME_ENTRY_MS {
             self.raft(now, consensus::Input::ProposeTime, out)?;
         }
         Ok(())
@@ -73,7 +73,7 @@ impl<E: Engine> Node<E> {
 
     /// When `keep_leases` has something to do again.
     pub(crate) fn next_lease_work(&self, now: Duration) -> Option<Duration> {
-        if !self.raft.is_leader() || self.kv.lease_count() == 0 {
+        if !self.raft.is_leader() || !self.time_matters() {
             return None;
         }
         if !self.expiring.is_empty() {
@@ -83,6 +83,11 @@ impl<E: Engine> Node<E> {
         let at = self.kv.next_lease_deadline().map_or(next_entry, |at| at.min(next_entry));
         let wait = at.saturating_sub(self.raft.group_time(now).0);
         Some(now + Duration::from_millis(wait))
+    }
+
+    /// Whether anything waits for a moment of group time that a failover must not put off.
+    fn time_matters(&self) -> bool {
+        self.kv.lease_count() > 0 || self.layers.time_matters()
     }
 
     /// The least TTL: one and a half election timeouts, in whole seconds (etcd's rule), so that a

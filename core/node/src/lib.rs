@@ -17,6 +17,9 @@
 //! A linearizable read joins its burst's barrier (`reads`), waits until the state has caught up, and is
 //! answered with a view that any thread may scan.
 //!
+//! Global transactions (`layers`) are a machine of their own that is stepped beside the key-value machine: it
+//! writes through the log like a client, reads what is applied, and has calls made (contract 13).
+//!
 //! Left out until there is more than one group: routing by keyspace. Left out altogether: leases of
 //! leadership (reads always take a barrier).
 #![forbid(unsafe_code)]
@@ -28,6 +31,7 @@ mod defragment;
 mod envelope;
 mod flush;
 mod install;
+mod layers;
 mod leases;
 pub mod limits;
 mod members;

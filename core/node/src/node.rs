@@ -1,7 +1,8 @@
 //! The node: one value that owns the log's machine, the state machine, the engine and everything that
 //! waits, and routes between them. Each concern has its own file, as an `impl` of [`Node`]:
 //! `requests` (what clients ask), `raft` (what consensus wants done), `apply` (committed entries),
-//! `leases`, `flush` (the end of a burst: reads, checkpoints, compaction), `defragment` and `timers`.
+//! `leases`, `flush` (the end of a burst: reads, checkpoints, compaction), `defragment`, `layers` (machines
+//! that write through the log: global transactions) and `timers`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use quorate_kv::{KeyspaceId, Kv, LeaseId};
 use crate::autocompact::AutoCompactor;
 use crate::defragment::Defragments;
 use crate::install::Installing;
+use crate::layers::Layers;
 use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::reads::{Reads, Transfer};
@@ -35,6 +37,9 @@ pub enum Halt {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The machine of global transactions found a record that it cannot know.
+    #[error(transparent)]
+    GlobalTxn(#[from] quorate_global_txn::Halt),
     /// The log holds a command that this version does not know: it was written by a newer one.
     #[error("entry {0} of the log holds a command that this version does not know")]
     UnknownCommand(u64),
@@ -92,6 +97,7 @@ pub struct Node<E: Engine> {
     pub(crate) leader: (Term, Option<NodeId>, Role),
     pub(crate) leader_changes: u64,
     pub(crate) rng: Rng,
+    pub(crate) layers: Layers,
     halted: bool,
 }
 
@@ -125,6 +131,7 @@ impl<E: Engine> Node<E> {
             leader: (Term(0), None, Role::Follower),
             leader_changes: 0,
             halted: false,
+            layers: Layers::new(&config),
             config,
             raft,
             kv,
@@ -190,6 +197,11 @@ impl<E: Engine> Node<E> {
                 self.disk_full = full;
                 Ok(())
             }
+            Input::AttemptDone { attempt, result } => self.attempt_done(now, attempt, result, out),
+            Input::WallClock { now_ms } => {
+                self.layers.set_wall_clock(now, now_ms);
+                Ok(())
+            }
             Input::Flush => self.flush(now, out),
             Input::Apply => self.apply_burst(now, out),
             Input::Tick => {
@@ -221,6 +233,12 @@ impl<E: Engine> Node<E> {
     #[must_use]
     pub fn kv(&self) -> &Kv {
         &self.kv
+    }
+
+    /// What the layers count: global transactions, and calls to other people's services.
+    #[must_use]
+    pub fn layer_figures(&self) -> (quorate_global_txn::Figures, quorate_outcall::Figures) {
+        self.layers.figures()
     }
 
     /// The log's machine, for checks.
@@ -277,6 +295,7 @@ impl<E: Engine> Node<E> {
         self.pending.invariants();
         self.outbox.invariants();
         self.defragments.invariants();
+        self.layers.invariants();
         assert_eq!(self.kv.applied(), self.applied.index.0, "state machine and node disagree");
         assert!(self.applied.index <= self.raft.commit(), "applied what is not committed");
         let next = self.unapplied.front().map(|entry| entry.index);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_consensus::NodeId;
+use quorate_global_txn::TxnId;
 use quorate_kv::{KeyspaceId, LeaseId};
 
 use crate::RequestId;
@@ -24,6 +25,8 @@ pub(crate) enum Waiter {
     Expiry(KeyspaceId, LeaseId),
     /// A client that found the quota used up, and waits for the alarm that this raises.
     Alarm(RequestId),
+    /// The machine of global transactions.
+    GlobalTxn(TxnId),
     /// The node itself, which does not look at the answer.
     Nobody,
 }

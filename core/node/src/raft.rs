@@ -95,6 +95,7 @@ impl<E: Engine> Node<E> {
                 self.alarm_proposed = false;
                 self.fail(id, Refusal::NoSpace.into(), out);
             }
+            Waiter::GlobalTxn(id) => self.layers.txn_failed(id, failure),
             Waiter::Nobody => {}
         }
     }
@@ -105,6 +106,7 @@ impl<E: Engine> Node<E> {
             self.leader_changes += 1;
         }
         self.leader = (term, leader, role);
+        self.layers.role_changed(term, role);
         out.push(Output::Leader { term, leader, role });
         if let Some(transfer) = self.transfer
             && leader == Some(transfer.to)

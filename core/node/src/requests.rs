@@ -45,6 +45,7 @@ impl<E: Engine> Node<E> {
             }
             Request::ChangeMember(change) => self.change_member(now, id, &change, out)?,
             Request::MoveLeader { to } => self.move_leader(now, id, to, out)?,
+            Request::GlobalTxn(request) => self.global_txn(id, *request),
             Request::Defragment => self.defragment(now, id),
             Request::FinishCompaction => self.finish_compaction(id),
         };
@@ -113,7 +114,7 @@ impl<E: Engine> Node<E> {
     }
 
     /// Whether there is room for the command: in the tables, in the log, on the disk.
-    fn admit(&self, command: &Command) -> Result<(), Failure> {
+    pub(crate) fn admit(&self, command: &Command) -> Result<(), Failure> {
         if self.is_learner() {
             return Err(Failure::Learner);
         }
@@ -131,7 +132,7 @@ impl<E: Engine> Node<E> {
         Ok(())
     }
 
-    fn is_quota_used_up(&self) -> bool {
+    pub(crate) fn is_quota_used_up(&self) -> bool {
         let quota = self.config.quota_bytes;
         quota > 0 && self.engine.usage().total_bytes() >= quota
     }
@@ -214,7 +215,7 @@ impl<E: Engine> Node<E> {
 
 /// Whether a command adds data, so that a full disk or a quota refuses it. Deletes, compactions,
 /// revocations and renewals pass: they are how space comes back.
-fn grows(command: &Command) -> bool {
+pub(crate) fn grows(command: &Command) -> bool {
     match command {
         Command::Put(_) | Command::LeaseGrant { .. } => true,
         Command::Txn(txn) => txn.success.iter().chain(&txn.failure).any(op_grows),

@@ -25,6 +25,7 @@ impl<E: Engine> Node<E> {
             self.defragments.next_deadline(),
             self.next_lease_work(now),
             self.autocompact.next_deadline(),
+            self.layers.next_deadline(),
             compaction,
         ]
         .into_iter()
@@ -47,6 +48,7 @@ impl<E: Engine> Node<E> {
             self.fail(transfer.id, Failure::TransferTimeout, out);
         }
         self.expire_defragments(now, out);
+        self.layers.timers(now);
         self.keep_leases(now, out)?;
         self.compact_automatically(now, out)
     }

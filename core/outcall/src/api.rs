@@ -81,6 +81,9 @@ pub struct Call {
     pub timeout: Duration,
     /// More attempts, and the bound of the whole call.
     pub retry: RetryPolicy,
+    /// Words of the caller's protocol. An answer whose body or message holds one of them was given by a service
+    /// that works, whatever its status: it ends the call and is no failure of the destination.
+    pub verdicts: &'static [&'static str],
 }
 
 /// How a call ended.

@@ -8,6 +8,10 @@ pub const MAX_URL: usize = 8 << 10;
 /// Longest authority of a URL, in bytes: what a destination's name takes in memory and in metrics.
 pub const MAX_AUTHORITY: usize = 1 << 10;
 
+/// Ends of phases (time over, pause over) that one `Tick` looks at; the next deadline is then in the past, and the
+/// next `Tick` goes on.
+pub const TIMERS_PER_STEP: usize = 1_024;
+
 /// What one machine bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -39,7 +43,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             attempts: 4_096,
-            attempts_per_destination: 64,
+            attempts_per_destination: 128,
             waiting_per_destination: 16_384,
             calls: 65_536,
             bytes: 128 << 20,

@@ -275,6 +275,22 @@ impl Handle {
         }
     }
 
+    /// Asks the machine of global transactions; `bytes` is about what the request holds. A submit that waits for
+    /// the result is answered when there is one.
+    ///
+    /// # Errors
+    /// `NoLeader`, `Stopped`, `Overloaded`: nothing was done. What the machine itself refuses is in the reply.
+    pub async fn global_txn(
+        &self,
+        request: quorate_global_txn::Request,
+        bytes: usize,
+    ) -> Result<quorate_global_txn::Reply, Failure> {
+        match self.ask(Request::GlobalTxn(Box::new(request)), bytes).await? {
+            Reply::GlobalTxn(reply) => Ok(reply),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Hands leadership over.
     ///
     /// # Errors

@@ -14,10 +14,12 @@
 mod load;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use quorate_kv::{EventBatch, KeyspaceId, Revision};
 use quorate_node::{Failure, Reply};
+use quorate_outcall::{AttemptId, Call};
 use tokio::sync::Notify;
 
 use crate::Snapshot;
@@ -57,6 +59,22 @@ pub enum Delivery {
         revision: Revision,
         /// The oldest readable revision.
         compact_revision: Revision,
+    },
+    /// Call somebody else's service.
+    Attempt {
+        /// The attempt's number.
+        attempt: AttemptId,
+        /// What to send.
+        call: Arc<Call>,
+        /// Which of the destination's addresses, to be taken modulo their number.
+        address: u32,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// Stop this attempt.
+    AbortAttempt {
+        /// Which.
+        attempt: AttemptId,
     },
     /// The node has stopped: nobody will be answered any more.
     Stopped,
@@ -121,7 +139,10 @@ impl Queue {
         }
         if self.load.reply_bytes > MAX_MAILBOX_REPLY_BYTES {
             let bytes = self.load.reply_bytes;
-            tracing::warn!(bytes, "a runtime is too slow: its newest requests are called timed out");
+            tracing::warn!(
+                bytes,
+                "a runtime is too slow: its newest requests are called timed out"
+            );
             self.shorten_replies();
         }
     }

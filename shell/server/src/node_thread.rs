@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use quorate_consensus::{NodeId, Seq, Witness};
 use quorate_node::{Input, Node, Output};
@@ -122,6 +122,9 @@ pub fn on_engine_event(inbox: &Inbox, event: EngineEvent) {
     }
 }
 
+/// How often the node is told what the wall clock says.
+const WALL_CLOCK_INTERVAL: Duration = Duration::from_secs(10);
+
 struct Driver {
     parts: Parts,
     reader: LogReader,
@@ -134,6 +137,8 @@ struct Driver {
     records: Vec<Record>,
     appended: Seq,
     persisted: Seq,
+    /// When the node was last told what the wall clock says.
+    wall_clock_told: Option<Instant>,
     installing: Option<Installing>,
     left: Vec<Left>,
 }
@@ -159,6 +164,7 @@ impl Driver {
             records: Vec::new(),
             appended: Seq(0),
             persisted: Seq(0),
+            wall_clock_told: None,
             installing: None,
             left: Vec::new(),
         }
@@ -206,6 +212,7 @@ impl Driver {
                 }
                 self.step(input)?;
             }
+            self.tell_wall_clock()?;
             let now = self.now();
             if self.parts.node.next_deadline(now).is_some_and(|deadline| deadline <= now) {
                 self.step(Input::Tick)?;
@@ -230,6 +237,17 @@ impl Driver {
     fn step(&mut self, input: Input) -> Result<(), String> {
         let now = self.now();
         self.parts.node.step(now, input, &mut self.out).map_err(|halt| halt.to_string())
+    }
+
+    /// Now and then, since it may be set while this runs.
+    fn tell_wall_clock(&mut self) -> Result<(), String> {
+        if self.wall_clock_told.is_some_and(|told| told.elapsed() < WALL_CLOCK_INTERVAL) {
+            return Ok(());
+        }
+        self.wall_clock_told = Some(Instant::now());
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(since.as_millis()).unwrap_or(0);
+        self.step(Input::WallClock { now_ms })
     }
 
     /// Tells the watch hubs where the keyspaces stand, before all events.

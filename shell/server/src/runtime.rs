@@ -39,6 +39,8 @@ impl Runtime {
                 Delivery::State { keyspace, revision, compact_revision } => {
                     self.watch.state(keyspace, revision, compact_revision);
                 }
+                // TEMPORARY: connected when the executor is there.
+                Delivery::Attempt { .. } | Delivery::AbortAttempt { .. } => {}
                 Delivery::Stopped => self.desk.stop(),
             }
         }

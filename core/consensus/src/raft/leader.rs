@@ -158,8 +158,8 @@ impl Raft {
         let Some(index) = self.majority(self.log.persisted(), |progress| progress.matched) else {
             return;
         };
-        let counts = self.log.term_at(index) == Some(self.term)
-            || self.is_planted(PlantedBug::CountOldTerm);
+        let counts =
+            self.log.term_at(index) == Some(self.term) || self.is_planted(PlantedBug::CountOldTerm);
         if index <= self.commit || !counts {
             return;
         }

@@ -30,6 +30,8 @@ pub(super) fn config(id: u64) -> Config {
         generation: 1,
         request_timeout: Duration::from_secs(7),
         auto_compaction: AutoCompaction::Off,
+        global_txn: quorate_global_txn::Config::default(),
+        outcall: quorate_outcall::limits::Limits::default(),
     }
 }
 

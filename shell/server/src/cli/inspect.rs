@@ -88,8 +88,8 @@ fn inspect_engines(root: &Path, report: &Inspection) -> Vec<EngineReport> {
 
 fn open_engine(root: &Path, group: GroupId, found: &GroupReport) -> Result<EngineState, String> {
     let options = EngineOptions::default();
-    let peek = Peek::open(root, group, found.generation.0, &options)
-        .map_err(|error| error.to_string())?;
+    let peek =
+        Peek::open(root, group, found.generation.0, &options).map_err(|error| error.to_string())?;
     let engine = peek.engine();
     let kv = Kv::open(engine).map_err(|halt| halt.to_string())?;
     let (applied, start, last) = (kv.applied(), found.start.0, found.last.0);

@@ -70,6 +70,12 @@ impl Driver {
             Output::DropSnapshot { generation } => self.drop_snapshot(generation)?,
             Output::Members(members) => self.parts.peers.set_members(members),
             Output::Leader { term, leader, role } => self.leader_changed(term, leader, role),
+            Output::Attempt { attempt, call, address, timeout } => {
+                self.deliveries[0].push(Delivery::Attempt { attempt, call, address, timeout });
+            }
+            Output::AbortAttempt { attempt } => {
+                self.deliveries[0].push(Delivery::AbortAttempt { attempt });
+            }
             // The engine's thread has been woken by the sealing itself.
             Output::Sealed => {}
             Output::Defragment => self.parts.engine_thread.merge_all(),

@@ -146,7 +146,9 @@ fn peer(numbers: &[u64]) -> Option<(NodeId, Known)> {
 }
 
 fn peer_and_seen(numbers: &[u64]) -> Option<(NodeId, Known)> {
-    let [node, directory, group, index, index_term, vote_term, vote] = *numbers else { return None };
+    let [node, directory, group, index, index_term, vote_term, vote] = *numbers else {
+        return None;
+    };
     if GroupId(u32::try_from(group).ok()?) != crate::GROUP {
         return None;
     }

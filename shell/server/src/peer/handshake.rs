@@ -283,7 +283,11 @@ mod tests {
             vote_term: Term(11),
             vote: NodeId(12),
         };
-        Papers { directory: 5, yours: 6, groups: vec![GroupPapers { group: GroupId(1), end, seen }] }
+        Papers {
+            directory: 5,
+            yours: 6,
+            groups: vec![GroupPapers { group: GroupId(1), end, seen }],
+        }
     }
 
     fn hello() -> Hello {
@@ -305,7 +309,8 @@ mod tests {
             assert_eq!(read(&hello.encode()).await.expect("valid"), hello);
         }
         let identity = hello().from;
-        let welcome = Welcome { verdict: Verdict::LogTooShort, identity, boot: 9, papers: papers() };
+        let welcome =
+            Welcome { verdict: Verdict::LogTooShort, identity, boot: 9, papers: papers() };
         let bytes = welcome.encode();
         let whole = read_whole(&mut &bytes[..], WELCOME_BYTES).await.expect("whole");
         assert_eq!(Welcome::decode(&whole).expect("valid"), welcome);
@@ -339,10 +344,11 @@ mod tests {
     #[test]
     fn the_format_is_this() {
         let text: String = hello().encode().iter().map(|byte| format!("{byte:02x}")).collect();
-        let numbers: String = [1_u8, 2, 3, 4, 5, 6].map(|n| format!("{n:02x}00000000000000")).concat();
+        let numbers: String =
+            [1_u8, 2, 3, 4, 5, 6].map(|n| format!("{n:02x}00000000000000")).concat();
         let group: String =
             [7_u8, 8, 9, 10, 11, 12].map(|n| format!("{n:02x}00000000000000")).concat();
-        let head = "51554f52504545520200" .to_owned() + "0101";
+        let head = "51554f52504545520200".to_owned() + "0101";
         assert_eq!(text[..text.len() - 8], format!("{head}{numbers}01000000{group}"));
     }
 }

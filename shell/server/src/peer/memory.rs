@@ -252,6 +252,9 @@ impl Memory {
     pub(super) async fn keep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(PEER_MEMORY_INTERVAL).await;
+            if !self.now().unsaved {
+                continue;
+            }
             let memory = Arc::clone(&self);
             let saved = tokio::task::spawn_blocking(move || memory.save()).await;
             if let Err(error) = saved.unwrap_or_else(|ended| Err(io::Error::other(ended))) {

@@ -54,8 +54,7 @@ impl Common<'_> {
         let mailbox = Arc::new(Mailbox::default());
         let desk = Arc::new(Desk::new(number, Arc::clone(&self.inbox)));
         let handle = Handle::new(Arc::clone(&desk), Arc::clone(&self.shared));
-        let identity =
-            Identity { cluster: self.identity.cluster.0, member: self.identity.node.0 };
+        let identity = Identity { cluster: self.identity.cluster.0, member: self.identity.node.0 };
         let watch = WatchDesk::new(handle.clone(), identity);
         let runtime = Runtime::new(Arc::clone(&mailbox), desk, Arc::clone(&watch));
         let api = self.api(handle, identity, watch, Arc::clone(&runtime));

@@ -120,8 +120,7 @@ async fn what_a_peer_saw_reaches_the_node_even_if_that_peer_is_refused() {
     let mut theirs = papers(THEIRS, MINE, end(1, 1));
     theirs.groups[0].seen = entry(7, 3);
     assert_eq!(case.meet(Kind::Messages, &theirs), Ok(()));
-    theirs.groups[0].seen =
-        Witness { vote_term: Term(4), vote: ME, ..entry(6, 3) };
+    theirs.groups[0].seen = Witness { vote_term: Term(4), vote: ME, ..entry(6, 3) };
     theirs.directory = 99;
     assert_eq!(case.meet(Kind::Messages, &theirs), Err(Objection::OtherDirectory));
     let told = case.arrived().told;

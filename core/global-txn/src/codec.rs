@@ -1,0 +1,346 @@
+//! Records as bytes (`docs/internals/global-txn-format.md`).
+//!
+//! Each value opens with a version. Decoding is total: any bytes give a value or a [`DecodeError`]. A value
+//! has exactly one encoding, which the driver relies on when it asks whether its own write is what stands there.
+
+use bytes::Bytes;
+use quorate_kv::codec::DecodeError;
+use quorate_kv::codec::wire::{Reader, Writer};
+
+use crate::record::{
+    Answer, Class, Content, Kind, Op, Options, Part, Protocol, Record, Row, RowStatus,
+    Source, Status, Step, Tries,
+};
+
+const VERSION: u8 = 1;
+
+impl Record {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::with_capacity(96 + 24 * self.rows.len());
+        out.byte(VERSION);
+        put_place(&self.kind, &Kind::ALL, &mut out);
+        put_place(&self.status, &Status::ALL, &mut out);
+        let flags = [self.has_content, self.has_headers, self.has_query, self.is_forced];
+        put_flags(flags, &mut out);
+        put_options(&self.options, &mut out);
+        put_list(&self.rows, &mut out, put_row);
+        put_tries(&self.callback, &mut out);
+        out.number(u64::from(self.parts));
+        out.number(u64::from(self.retry_count));
+        out.number(self.created_ms);
+        out.number(self.since_ms);
+        out.number(self.changed_ms);
+        put_option(self.due_ms.as_ref(), &mut out, |ms, out| out.number(*ms));
+        put_option(self.done_ms.as_ref(), &mut out, |ms, out| out.number(*ms));
+        let walls = [self.created_wall_ms, self.updated_wall_ms, self.finished_wall_ms];
+        walls.into_iter().for_each(|ms| out.number(ms));
+        put_text(&self.rollback_reason, &mut out);
+        put_text(&self.result, &mut out);
+        out.into_vec().into()
+    }
+
+    /// The record of these bytes.
+    ///
+    /// # Errors
+    /// Whatever is not the output of [`Record::encode`].
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut from = opened(bytes)?;
+        let from = &mut from;
+        let (kind, status) = (take_place(&Kind::ALL, from)?, take_place(&Status::ALL, from)?);
+        let [has_content, has_headers, has_query, is_forced] = take_flags(from)?;
+        let record = Self {
+            kind,
+            status,
+            options: take_options(from)?,
+            rows: take_list(from, take_row)?,
+            callback: take_tries(from)?,
+            parts: from.small()?,
+            has_content,
+            has_headers,
+            has_query,
+            is_forced,
+            retry_count: from.small()?,
+            created_ms: from.number()?,
+            since_ms: from.number()?,
+            changed_ms: from.number()?,
+            due_ms: take_option(from, Reader::number)?,
+            done_ms: take_option(from, Reader::number)?,
+            created_wall_ms: from.number()?,
+            updated_wall_ms: from.number()?,
+            finished_wall_ms: from.number()?,
+            rollback_reason: take_text(from)?,
+            result: take_text(from)?,
+        };
+        from.end()?;
+        Ok(record)
+    }
+}
+
+impl Content {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let payloads: usize = self.payloads.iter().map(Bytes::len).sum();
+        let mut out = Writer::with_capacity(256 + payloads);
+        out.byte(VERSION);
+        put_list(&self.steps, &mut out, |step, out| {
+            put_text(&step.action, out);
+            put_text(&step.compensate, out);
+        });
+        put_list(&self.payloads, &mut out, |payload, out| out.bytes(payload));
+        put_list(&self.headers, &mut out, |(name, value), out| {
+            put_text(name, out);
+            put_text(value, out);
+        });
+        put_text(&self.query_prepared, &mut out);
+        put_text(&self.custom_data, &mut out);
+        put_text(&self.name, &mut out);
+        out.into_vec().into()
+    }
+
+    /// The content of these bytes; payloads share them.
+    ///
+    /// # Errors
+    /// Whatever is not the output of [`Content::encode`].
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut from = opened(bytes)?;
+        let from = &mut from;
+        let content = Self {
+            steps: take_list(from, |from| {
+                Ok(Step { action: take_text(from)?, compensate: take_text(from)? })
+            })?,
+            payloads: take_list(from, Reader::bytes)?,
+            headers: take_list(from, |from| Ok((take_text(from)?, take_text(from)?)))?,
+            query_prepared: take_text(from)?,
+            custom_data: take_text(from)?,
+            name: take_text(from)?,
+        };
+        from.end()?;
+        Ok(content)
+    }
+}
+
+impl Part {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::with_capacity(128 + self.data.len());
+        out.byte(VERSION);
+        put_list(&self.urls, &mut out, |url, out| put_text(url, out));
+        out.bytes(&self.data);
+        out.into_vec().into()
+    }
+
+    /// The part of these bytes; the payload shares them.
+    ///
+    /// # Errors
+    /// Whatever is not the output of [`Part::encode`].
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut from = opened(bytes)?;
+        let part = Self { urls: take_list(&mut from, take_text)?, data: from.bytes()? };
+        from.end()?;
+        Ok(part)
+    }
+}
+
+fn opened(bytes: &Bytes) -> Result<Reader<'_>, DecodeError> {
+    let mut from = Reader::new(bytes);
+    match from.byte()? {
+        VERSION => Ok(from),
+        other => Err(DecodeError::Version(other)),
+    }
+}
+
+const PROTOCOLS: [Protocol; 3] = [Protocol::Http, Protocol::Grpc, Protocol::JsonRpc];
+
+fn put_options(options: &Options, out: &mut Writer) {
+    put_place(&options.protocol, &PROTOCOLS, out);
+    put_flags([options.wait_result, options.concurrent, options.strict], out);
+    let times = [options.timeout_ms, options.request_timeout_ms, options.retry_interval_ms];
+    times.into_iter().for_each(|ms| out.number(ms));
+    out.number(u64::from(options.retry_limit));
+    out.number(options.delay_ms);
+    put_list(&options.orders, out, |steps, out| {
+        put_list(steps, out, |step, out| out.number(u64::from(*step)));
+    });
+}
+
+fn take_options(from: &mut Reader<'_>) -> Result<Options, DecodeError> {
+    let protocol = take_place(&PROTOCOLS, from)?;
+    let [wait_result, concurrent, strict] = take_flags(from)?;
+    Ok(Options {
+        protocol,
+        wait_result,
+        concurrent,
+        strict,
+        timeout_ms: from.number()?,
+        request_timeout_ms: from.number()?,
+        retry_interval_ms: from.number()?,
+        retry_limit: from.small()?,
+        delay_ms: from.number()?,
+        orders: take_list(from, |from| take_list(from, Reader::small))?,
+    })
+}
+
+/// Operations with a fixed name; the byte of a named one follows them.
+const OPS: [Op; 12] = [
+    Op::Action,
+    Op::Compensate,
+    Op::Try,
+    Op::Confirm,
+    Op::Cancel,
+    Op::Commit,
+    Op::Rollback,
+    Op::CheckBack,
+    Op::CanCommit,
+    Op::PreCommit,
+    Op::DoCommit,
+    Op::Abort,
+];
+const NAMED: u8 = 255;
+const ROW_STATUSES: [RowStatus; 3] = [RowStatus::Prepared, RowStatus::Succeed, RowStatus::Failed];
+
+fn put_row(row: &Row, out: &mut Writer) {
+    put_text(&row.branch_id, out);
+    match &row.op {
+        Op::Named(name) => {
+            out.byte(NAMED);
+            put_text(name, out);
+        }
+        op => put_place(op, &OPS, out),
+    }
+    put_place(&row.status, &ROW_STATUSES, out);
+    let (in_part, number) = match row.source {
+        Source::Step(number) => (false, number),
+        Source::Part(number) => (true, number),
+    };
+    let has_tries = row.tries != Tries::default();
+    put_flags([row.has_url, row.is_needed, in_part, has_tries], out);
+    out.number(u64::from(number));
+    if has_tries {
+        put_tries(&row.tries, out);
+    }
+    out.number(row.created_wall_ms);
+    out.number(row.finished_wall_ms);
+}
+
+fn take_row(from: &mut Reader<'_>) -> Result<Row, DecodeError> {
+    let branch_id = take_text(from)?;
+    let op = match from.byte()? {
+        NAMED => Op::Named(take_text(from)?),
+        place => OPS.get(usize::from(place)).cloned().ok_or(DecodeError::Tag)?,
+    };
+    let status = take_place(&ROW_STATUSES, from)?;
+    let [has_url, is_needed, in_part, has_tries] = take_flags(from)?;
+    let number = from.small()?;
+    let source = if in_part { Source::Part(number) } else { Source::Step(number) };
+    let tries = if has_tries { take_tries(from)? } else { Tries::default() };
+    if has_tries && tries == Tries::default() {
+        return Err(DecodeError::Number);
+    }
+    let (created_wall_ms, finished_wall_ms) = (from.number()?, from.number()?);
+    Ok(Row {
+        branch_id,
+        op,
+        status,
+        source,
+        has_url,
+        is_needed,
+        tries,
+        created_wall_ms,
+        finished_wall_ms,
+    })
+}
+
+fn put_tries(tries: &Tries, out: &mut Writer) {
+    out.number(u64::from(tries.errors));
+    out.number(tries.next_ms);
+    put_option(tries.last.as_ref(), out, put_answer);
+}
+
+fn take_tries(from: &mut Reader<'_>) -> Result<Tries, DecodeError> {
+    Ok(Tries {
+        errors: from.small()?,
+        next_ms: from.number()?,
+        last: take_option(from, take_answer)?,
+    })
+}
+
+const CLASSES: [Class; 3] = [Class::Failure, Class::Ongoing, Class::Error];
+
+fn put_answer(answer: &Answer, out: &mut Writer) {
+    put_place(&answer.class, &CLASSES, out);
+    put_text(&answer.text, out);
+}
+
+fn take_answer(from: &mut Reader<'_>) -> Result<Answer, DecodeError> {
+    Ok(Answer { class: take_place(&CLASSES, from)?, text: take_text(from)? })
+}
+
+fn put_text(text: &str, out: &mut Writer) {
+    out.bytes(text.as_bytes());
+}
+
+fn take_text(from: &mut Reader<'_>) -> Result<String, DecodeError> {
+    let bytes = from.bytes()?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| DecodeError::Tag)?;
+    Ok(text.to_owned())
+}
+
+fn put_list<T>(list: &[T], out: &mut Writer, put: impl Fn(&T, &mut Writer)) {
+    out.number(list.len() as u64);
+    list.iter().for_each(|item| put(item, out));
+}
+
+fn take_list<T>(
+    from: &mut Reader<'_>,
+    take: impl Fn(&mut Reader<'_>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    (0..from.count()?).map(|_| take(from)).collect()
+}
+
+fn put_option<T>(value: Option<&T>, out: &mut Writer, put: impl Fn(&T, &mut Writer)) {
+    out.byte(u8::from(value.is_some()));
+    if let Some(value) = value {
+        put(value, out);
+    }
+}
+
+fn take_option<T>(
+    from: &mut Reader<'_>,
+    take: impl Fn(&mut Reader<'_>) -> Result<T, DecodeError>,
+) -> Result<Option<T>, DecodeError> {
+    match from.byte()? {
+        0 => Ok(None),
+        1 => take(from).map(Some),
+        _ => Err(DecodeError::Tag),
+    }
+}
+
+/// The byte of an enum value: its place in the table of all values.
+fn put_place<T: PartialEq>(value: &T, table: &[T], out: &mut Writer) {
+    let place = table.iter().position(|other| other == value);
+    out.byte(place.expect("the table holds every value") as u8);
+}
+
+fn take_place<T: Copy>(table: &[T], from: &mut Reader<'_>) -> Result<T, DecodeError> {
+    table.get(usize::from(from.byte()?)).copied().ok_or(DecodeError::Tag)
+}
+
+/// Flags as the bits of a byte, the first one lowest.
+fn put_flags<const N: usize>(flags: [bool; N], out: &mut Writer) {
+    out.byte(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
+}
+
+fn take_flags<const N: usize>(from: &mut Reader<'_>) -> Result<[bool; N], DecodeError> {
+    let byte = from.byte()?;
+    if u32::from(byte) >> N != 0 {
+        return Err(DecodeError::Tag);
+    }
+    Ok(std::array::from_fn(|bit| byte >> bit & 1 == 1))
+}
+
+#[cfg(test)]
+mod tests;

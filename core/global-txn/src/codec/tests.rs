@@ -1,0 +1,104 @@
+//! Round trips, damage, and the bytes of version 1.
+
+use super::*;
+use proptest::prelude::*;
+
+fn record() -> Record {
+    let tries = Tries {
+        errors: 2,
+        next_ms: 900,
+        last: Some(Answer { class: Class::Failure, text: "no".to_owned() }),
+    };
+    let row = |op, source, tries| Row {
+        branch_id: "01".to_owned(),
+        op,
+        status: RowStatus::Succeed,
+        source,
+        has_url: true,
+        is_needed: false,
+        tries,
+        created_wall_ms: 10,
+        finished_wall_ms: 11,
+    };
+    Record {
+        kind: Kind::Tcc,
+        status: Status::Aborting,
+        options: Options { retry_limit: 3, orders: vec![vec![], vec![0]], ..Options::default() },
+        rows: vec![
+            row(Op::Cancel, Source::Part(0), tries.clone()),
+            row(Op::Named("x".to_owned()), Source::Step(300), Tries::default()),
+        ],
+        parts: 1,
+        has_content: false,
+        has_headers: true,
+        has_query: false,
+        callback: Tries::default(),
+        retry_count: 1,
+        created_ms: 5,
+        since_ms: 6,
+        changed_ms: 7,
+        due_ms: Some(900),
+        done_ms: None,
+        created_wall_ms: 10,
+        updated_wall_ms: 12,
+        finished_wall_ms: 0,
+        rollback_reason: "why".to_owned(),
+        result: String::new(),
+        is_forced: true,
+    }
+}
+
+#[test]
+fn bytes_of_version_one() {
+    let hex = |bytes: Bytes| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    assert_eq!(hex(record().encode()), "");
+}
+
+#[test]
+fn everything_comes_back() {
+    assert_eq!(Record::decode(&record().encode()), Ok(record()));
+    let content = Content {
+        steps: vec![Step { action: "http://a".to_owned(), compensate: String::new() }],
+        payloads: vec![Bytes::from_static(b"\x00\xff")],
+        headers: vec![("k".to_owned(), "v".to_owned())],
+        query_prepared: "q".to_owned(),
+        custom_data: "{}".to_owned(),
+        name: String::new(),
+    };
+    assert_eq!(Content::decode(&content.encode()), Ok(content));
+    let part = Part { urls: vec!["u".to_owned(), String::new()], data: Bytes::from_static(b"d") };
+    assert_eq!(Part::decode(&part.encode()), Ok(part));
+}
+
+#[test]
+fn damage_is_an_error_or_another_record() {
+    let whole = record().encode();
+    for end in 0..whole.len() {
+        assert!(Record::decode(&whole.slice(..end)).is_err(), "cut at {end}");
+    }
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut bytes = whole.to_vec();
+            bytes[at] ^= 1 << bit;
+            if let Ok(other) = Record::decode(&bytes.clone().into()) {
+                assert_eq!(other.encode(), bytes, "a second encoding, bit {bit} of byte {at}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut bytes = bytes;
+        if let Some(first) = bytes.first_mut() {
+            *first = VERSION;
+        }
+        let bytes = Bytes::from(bytes);
+        if let Ok(record) = Record::decode(&bytes) {
+            prop_assert_eq!(record.encode(), bytes.clone());
+        }
+        let _ = Content::decode(&bytes);
+        let _ = Part::decode(&bytes);
+    }
+}

@@ -1,0 +1,140 @@
+//! Keys of the keyspace (`docs/internals/global-txn-format.md`).
+//!
+//! ```text
+//! g/<gid>                 record            due/<ms>/<gid>    not final: when there is something to do
+//! b/<gid>                 content           done/<ms>/<gid>   final: when it ended
+//! b/<gid> 0 <number>      part              own/0             the driver's ownership; its revision is the epoch
+//! ```
+//!
+//! `<ms>` is eight bytes, high byte first, and `<number>` four, so that order of keys is order of numbers. A
+//! gid holds no zero byte, so that one gid's keys never run into another's.
+
+use bytes::Bytes;
+use quorate_kv::KeyRange;
+
+use crate::gid::GlobalTxnId;
+
+const RECORD: &[u8] = b"g/";
+const CONTENT: &[u8] = b"b/";
+const DUE: &[u8] = b"due/";
+const DONE: &[u8] = b"done/";
+
+/// The ownership key of the only shard.
+pub(crate) fn own() -> Bytes {
+    Bytes::from_static(b"own/0")
+}
+
+/// Key of a transaction's record.
+#[must_use]
+pub fn record(gid: &GlobalTxnId) -> Bytes {
+    [RECORD, gid.as_str().as_bytes()].concat().into()
+}
+
+/// The gid of a record's key; `None`: it is another kind of key.
+#[must_use]
+pub fn gid_of_record(key: &[u8]) -> Option<GlobalTxnId> {
+    GlobalTxnId::stored(key.strip_prefix(RECORD)?)
+}
+
+/// All records from `after` (exclusive) on, in order of gid.
+#[must_use]
+pub fn records_after(after: Option<&GlobalTxnId>) -> KeyRange {
+    let key = after.map_or_else(|| Bytes::from_static(RECORD), |gid| next(&record(gid)));
+    KeyRange { key, range_end: Bytes::from_static(b"g0") }
+}
+
+/// Key of a transaction's content.
+#[must_use]
+pub fn content(gid: &GlobalTxnId) -> Bytes {
+    [CONTENT, gid.as_str().as_bytes()].concat().into()
+}
+
+/// Key of one of its parts.
+#[must_use]
+pub fn part(gid: &GlobalTxnId, number: u32) -> Bytes {
+    [CONTENT, gid.as_str().as_bytes(), &[0], &number.to_be_bytes()].concat().into()
+}
+
+/// Its content and all its parts, in this order.
+#[must_use]
+pub fn content_and_parts(gid: &GlobalTxnId) -> KeyRange {
+    let range_end = [CONTENT, gid.as_str().as_bytes(), &[1]].concat().into();
+    KeyRange { key: content(gid), range_end }
+}
+
+/// The number of a part's key; `None`: it is the content's.
+pub(crate) fn part_number(key: &[u8]) -> Option<u32> {
+    let (rest, number) = key.split_last_chunk::<4>()?;
+    (rest.last() == Some(&0)).then(|| u32::from_be_bytes(*number))
+}
+
+/// Key of an entry of the due index.
+pub(crate) fn due(ms: u64, gid: &GlobalTxnId) -> Bytes {
+    index(DUE, ms, gid)
+}
+
+/// Key of an entry of the index of finished transactions.
+pub(crate) fn done(ms: u64, gid: &GlobalTxnId) -> Bytes {
+    index(DONE, ms, gid)
+}
+
+fn index(prefix: &[u8], ms: u64, gid: &GlobalTxnId) -> Bytes {
+    [prefix, &ms.to_be_bytes(), b"/", gid.as_str().as_bytes()].concat().into()
+}
+
+/// Due entries behind `after` (`None`: from the first on) up to `until_ms`, inclusive.
+pub(crate) fn due_range(after: Option<&(u64, GlobalTxnId)>, until_ms: u64) -> KeyRange {
+    let key = after.map(|(ms, gid)| next(&due(*ms, gid)));
+    let key = key.unwrap_or_else(|| Bytes::from_static(DUE));
+    KeyRange { key, range_end: behind(DUE, until_ms) }
+}
+
+/// Entries of finished transactions up to `until_ms`, inclusive.
+pub(crate) fn done_range(until_ms: u64) -> KeyRange {
+    KeyRange { key: Bytes::from_static(DONE), range_end: behind(DONE, until_ms) }
+}
+
+fn behind(prefix: &[u8], ms: u64) -> Bytes {
+    [prefix, &ms.to_be_bytes(), b"0"].concat().into()
+}
+
+/// Time and gid of an entry of either index.
+pub(crate) fn of_index(key: &[u8]) -> Option<(u64, GlobalTxnId)> {
+    let rest = key.strip_prefix(DUE).or_else(|| key.strip_prefix(DONE))?;
+    let (ms, rest) = rest.split_first_chunk::<8>()?;
+    let gid = GlobalTxnId::stored(rest.strip_prefix(b"/")?)?;
+    Some((u64::from_be_bytes(*ms), gid))
+}
+
+/// The first key behind `key`.
+fn next(key: &Bytes) -> Bytes {
+    [key.as_ref(), &[0]].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_back() {
+        let gid = GlobalTxnId::parse("order-1").unwrap();
+        assert_eq!(gid_of_record(&record(&gid)), Some(gid.clone()));
+        assert_eq!(of_index(&due(258, &gid)), Some((258, gid.clone())));
+        assert_eq!(of_index(&done(0, &gid)), Some((0, gid.clone())));
+        assert_eq!(part_number(&part(&gid, 7)), Some(7));
+        assert_eq!(part_number(&content(&gid)), None);
+        assert_eq!(gid_of_record(b"own/0"), None);
+    }
+
+    #[test]
+    fn ranges_hold_what_they_name() {
+        let gid = |text| GlobalTxnId::parse(text).unwrap();
+        let own = content_and_parts(&gid("a"));
+        assert!(own.contains(&content(&gid("a"))) && own.contains(&part(&gid("a"), u32::MAX)));
+        assert!(!own.contains(&content(&gid("ab"))) && !own.contains(&part(&gid("ab"), 0)));
+        let range = due_range(Some(&(5, gid("b"))), 7);
+        let inside = [(5, "a"), (5, "b"), (5, "b1"), (5, "c"), (7, "zz"), (8, "a")]
+            .map(|(ms, text)| range.contains(&due(ms, &gid(text))));
+        assert_eq!(inside, [false, false, true, true, true, false]);
+    }
+}

@@ -1,0 +1,291 @@
+//! Machines that stand on the log instead of having one (contract 13): global transactions, and the calls to
+//! other people's services that they have made.
+//!
+//! They are stepped at the end of each burst, before what it asks of the log goes out, and after each run
+//! of applied entries. What they want written is proposed like a client's command, into a keyspace
+//! of their own that no client sees; what they want read is read at once from what is applied here. Changes of
+//! that keyspace go to them and to no watch hub.
+//!
+//! The machine is told that this node leads once the state holds everything of earlier terms, that is, once an
+//! entry of the node's own term is applied; and not before there is anything in its keyspace, so that a cluster that
+//! has no use for it writes nothing for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_consensus::{Role, Term};
+use quorate_engine::Engine;
+use quorate_global_txn::{self as global_txn, GlobalTxn, KEYSPACE, TxnId, TxnOutcome};
+use quorate_kv::{
+    Command, EventBatch, RangeRequest, RangeResult, Refusal, Reply as KvReply, Revision, TxnRequest,
+};
+use quorate_outcall::{self as outcall, AttemptId, AttemptResult, Outcalls};
+
+use crate::node::{Halt, Node};
+use crate::pending::Waiter;
+use crate::requests::grows;
+use crate::{Config, Failure, Output, Reply, RequestId, envelope};
+
+/// The layers, and what has not been told them yet.
+pub(crate) struct Layers {
+    global: GlobalTxn,
+    outcalls: Outcalls,
+    /// For the machine of global transactions, oldest first.
+    inputs: VecDeque<global_txn::Input>,
+    /// Whether that machine believes that it leads.
+    is_leading: bool,
+    /// Moment of this process at which the last entry was applied: from there a node that does not lead
+    /// reckons the group's time.
+    pub(crate) applied_at: Duration,
+    /// The wall clock at a moment of this process.
+    wall: (Duration, u64),
+}
+
+impl Layers {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            global: GlobalTxn::new(config.global_txn.clone(), config.seed),
+            outcalls: Outcalls::new(config.outcall, config.seed),
+            inputs: VecDeque::new(),
+            is_leading: false,
+            applied_at: Duration::ZERO,
+            wall: (Duration::ZERO, 0),
+        }
+    }
+
+    pub(crate) fn set_wall_clock(&mut self, now: Duration, now_ms: u64) {
+        self.wall = (now, now_ms);
+    }
+
+    fn wall_ms(&self, now: Duration) -> u64 {
+        let (at, ms) = self.wall;
+        ms + millis(now.saturating_sub(at))
+    }
+
+    /// Changes in the layers' keyspace, in order.
+    pub(crate) fn applied(&mut self, batch: Option<EventBatch>) {
+        let applied = batch.map(|EventBatch { events, revision, .. }| global_txn::Input::Applied {
+            events,
+            revision,
+        });
+        self.inputs.extend(applied);
+    }
+
+    pub(crate) fn txn_done(&mut self, id: TxnId, reply: Result<KvReply, Refusal>) {
+        let outcome = match reply {
+            Ok(KvReply::Txn(result)) => TxnOutcome::Done(result),
+            Ok(_) => unreachable!("a transaction is answered as one"),
+            Err(refusal) => TxnOutcome::Refused(refusal),
+        };
+        self.inputs.push_back(global_txn::Input::Txn { id, outcome });
+    }
+
+    pub(crate) fn txn_failed(&mut self, id: TxnId, failure: Failure) {
+        let outcome = match failure {
+            Failure::Refused(refusal) => TxnOutcome::Refused(refusal),
+            failure if failure.outcome_unknown() => TxnOutcome::Unknown,
+            _ => TxnOutcome::Rejected,
+        };
+        self.inputs.push_back(global_txn::Input::Txn { id, outcome });
+    }
+
+    /// A new term or a lost office ends what this node led.
+    pub(crate) fn role_changed(&mut self, _: Term, _: Role) {
+        if std::mem::take(&mut self.is_leading) {
+            self.inputs.push_back(global_txn::Input::Following);
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        let deadlines = [self.global.next_deadline(), self.outcalls.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Notes which machines' time has come.
+    pub(crate) fn timers(&mut self, now: Duration) {
+        if self.global.next_deadline().is_some_and(|at| at <= now) {
+            self.inputs.push_back(global_txn::Input::Tick);
+        }
+    }
+
+    /// Whether transactions wait for a moment of group time.
+    pub(crate) fn time_matters(&self) -> bool {
+        self.is_leading && self.global.next_deadline().is_some()
+    }
+
+    pub(crate) fn figures(&self) -> (global_txn::Figures, outcall::Figures) {
+        (self.global.figures(), self.outcalls.figures())
+    }
+
+    pub(crate) fn invariants(&self) {
+        self.global.invariants();
+        self.outcalls.invariants();
+    }
+}
+
+impl<E: Engine> Node<E> {
+    pub(crate) fn global_txn(
+        &mut self,
+        id: RequestId,
+        request: global_txn::Request,
+    ) -> Result<(), Failure> {
+        if self.is_learner() {
+            return Err(Failure::Learner);
+        }
+        let id = global_txn::RequestId(id.0);
+        self.layers.inputs.push_back(global_txn::Input::Request { id, request });
+        Ok(())
+    }
+
+    pub(crate) fn attempt_done(
+        &mut self,
+        now: Duration,
+        attempt: AttemptId,
+        result: AttemptResult,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
+        self.outcalls(now, outcall::Input::AttemptDone { attempt, result }, out);
+        Ok(())
+    }
+
+    /// Tells the layers everything that they have not been told, and carries out what they want.
+    pub(crate) fn step_layers(
+        &mut self,
+        now: Duration,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
+        if self.layers.outcalls.next_deadline().is_some_and(|at| at <= now) {
+            self.outcalls(now, outcall::Input::Tick, out);
+        }
+        self.note_leadership();
+        while let Some(input) = self.layers.inputs.pop_front() {
+            let clocks = self.clocks(now);
+            let mut wanted = Vec::new();
+            self.layers.global.step(clocks, input, &mut wanted)?;
+            let answers = self.carry_out_layers(now, wanted, out)?;
+            answers.into_iter().rev().for_each(|answer| self.layers.inputs.push_front(answer));
+        }
+        Ok(())
+    }
+
+    fn note_leadership(&mut self) {
+        let caught_up = self.raft.is_leader() && self.applied.term == self.raft.term();
+        let needed = self.kv.revision(KEYSPACE) > Revision::FIRST;
+        if caught_up && needed && !self.layers.is_leading {
+            self.layers.is_leading = true;
+            self.layers.inputs.push_front(global_txn::Input::Leading);
+        }
+    }
+
+    fn clocks(&self, now: Duration) -> global_txn::Now {
+        let group_ms = if self.raft.is_leader() {
+            self.raft.group_time(now).0
+        } else {
+            self.applied.time.0 + millis(now.saturating_sub(self.layers.applied_at))
+        };
+        global_txn::Now { mono: now, group_ms, wall_ms: self.layers.wall_ms(now) }
+    }
+
+    /// Carries out what the machine of global transactions wants; returns what can be answered at once.
+    fn carry_out_layers(
+        &mut self,
+        now: Duration,
+        wanted: Vec<global_txn::Output>,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<Vec<global_txn::Input>, Halt> {
+        let mut answers = Vec::new();
+        for output in wanted {
+            match output {
+                global_txn::Output::Txn { id, txn } => self.propose_layer(now, id, txn, out)?,
+                global_txn::Output::Range { id, range } => {
+                    let result = self.read_layer(&range)?;
+                    answers.push(global_txn::Input::Range { id, result });
+                }
+                global_txn::Output::Call { id, call } => {
+                    self.outcalls(now, outcall::Input::Start { id, call }, out);
+                }
+                global_txn::Output::CancelCall { id } => {
+                    self.outcalls(now, outcall::Input::Cancel { id }, out);
+                }
+                global_txn::Output::Compact { revision } => {
+                    let command = Command::Compact { revision: revision.0 };
+                    self.propose_own(now, Waiter::Nobody, KEYSPACE, &command, out)?;
+                }
+                global_txn::Output::Reply { id, reply } => {
+                    let (id, reply) = (RequestId(id.0), Reply::GlobalTxn(reply));
+                    out.push(Output::Reply { id, reply });
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Proposes what a layer wants written, if there is room for it.
+    fn propose_layer(
+        &mut self,
+        now: Duration,
+        id: TxnId,
+        txn: TxnRequest,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) -> Result<(), Halt> {
+        let command = Command::Txn(txn);
+        let data = envelope::encode_kv(KEYSPACE, &command);
+        let refused = if let Err(failure) = self.admit(&command) {
+            Some(failure)
+        } else if grows(&command) && self.is_quota_used_up() {
+            Some(Refusal::NoSpace.into())
+        } else if data.len() > self.config.max_request_bytes {
+            Some(Refusal::TooLarge.into())
+        } else {
+            None
+        };
+        match refused {
+            Some(failure) => {
+                self.layers.txn_failed(id, failure);
+                Ok(())
+            }
+            None => self.propose(now, Waiter::GlobalTxn(id), data, out),
+        }
+    }
+
+    fn read_layer(&self, request: &RangeRequest) -> Result<RangeResult, Halt> {
+        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
+        let limit = limit.unwrap_or(usize::MAX - 1);
+        let (kvs, more) = self.kv.first_pairs(&self.engine, KEYSPACE, &request.range, limit)?;
+        let (revision, count) = (self.kv.revision(KEYSPACE), kvs.len() as i64);
+        Ok(RangeResult { revision, kvs, more, count })
+    }
+
+    fn outcalls(
+        &mut self,
+        now: Duration,
+        input: outcall::Input,
+        out: &mut Vec<Output<E::Snapshot>>,
+    ) {
+        let mut wanted = Vec::new();
+        self.layers.outcalls.step(now, input, &mut wanted);
+        for output in wanted {
+            match output {
+                outcall::Output::Attempt { attempt, call, address, timeout } => {
+                    out.push(Output::Attempt {
+                        attempt,
+                        call: Arc::clone(&call),
+                        address,
+                        timeout,
+                    });
+                }
+                outcall::Output::AbortAttempt { attempt } => {
+                    out.push(Output::AbortAttempt { attempt });
+                }
+                outcall::Output::Done { id, result } => {
+                    self.layers.inputs.push_back(global_txn::Input::Called { id, result });
+                }
+            }
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,54 @@
+//! A seeded generator (SplitMix64; Steele, Lea, Flood 2014) for jitter, the same in a replay, and the capped
+//! doubling that it is applied to.
+
+use std::time::Duration;
+
+/// The generator.
+#[derive(Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// `first`, doubled so often, at most `longest`; of that a random part between half and all, so that those
+    /// who failed together do not come back together.
+    pub(crate) fn backoff(&mut self, first: Duration, doublings: u32, longest: Duration) -> Duration {
+        let factor = 1 << doublings.min(31);
+        let full = first.checked_mul(factor).unwrap_or(longest).min(longest);
+        let half = full / 2;
+        let part = f64::from(u32::try_from(self.next() >> 32).expect("32 bits"));
+        half + half.mul_f64(part / f64::from(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn backoff_doubles_within_bounds_and_differs() {
+        let mut rng = Rng::new(7);
+        for doublings in [0, 1, 2, 3, 4, 31, 400] {
+            let full = (100 * MS).saturating_mul(1 << doublings.min(20)).min(1_000 * MS);
+            let drawn: Vec<_> =
+                (0..50).map(|_| rng.backoff(100 * MS, doublings, 1_000 * MS)).collect();
+            assert!(drawn.iter().all(|pause| (full / 2..=full).contains(pause)), "{drawn:?}");
+            assert!(drawn.iter().any(|pause| *pause < full * 6 / 10));
+            assert!(drawn.iter().any(|pause| *pause > full * 9 / 10));
+        }
+        assert_eq!(rng.backoff(Duration::ZERO, 9, 1_000 * MS), Duration::ZERO);
+        assert_eq!(rng.backoff(MS, 9, Duration::ZERO), Duration::ZERO);
+    }
+}
