@@ -244,6 +244,7 @@ impl World {
                 if role == Role::Leader {
                     self.checks.leads(now, id, term);
                     self.crash_after_election(id);
+                    self.leader_fails(id);
                 }
             }
         }

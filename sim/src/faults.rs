@@ -47,6 +47,8 @@ kinds! {
     CrashAtWrite = "crash at a write",
     /// Power fails right after a server has sent a vote or an acknowledgement.
     CrashAfterPromise = "crash after a promise",
+    /// For a while most new leaders fail: they reach nobody, or have a slow disk, and then they stop.
+    LeaderFails = "leaders fail early",
     /// Power fails in the middle of recovery.
     CrashInRecovery = "crash in recovery",
     /// Power loss took sectors or names that were not synced.

@@ -209,6 +209,7 @@ fn draw_faults(nodes: usize, rng: &mut Rng) -> BTreeSet<FaultKind> {
         F::SlowLink,
         F::Partition,
         F::OneWay,
+        F::LeaderFails,
         F::BitFlip,
         F::Transfer,
         F::Members,

@@ -163,6 +163,8 @@ pub(crate) struct World {
     pub(crate) boots: u64,
     pub(crate) last_stream: u64,
     pub(crate) healed: Option<Time>,
+    /// New leaders fail early until then.
+    pub(crate) unrest_until: Time,
     /// Clients have stopped, what is under way may end.
     pub(crate) quiet_since: Option<Time>,
     pub(crate) over: bool,
@@ -191,6 +193,7 @@ impl World {
             boots: 0,
             last_stream: 0,
             healed: None,
+            unrest_until: Time(0),
             quiet_since: None,
             over: false,
             options,

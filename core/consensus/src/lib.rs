@@ -38,7 +38,8 @@
 //! Pre-vote (thesis 9.6) and check-quorum (6.2), so that a node which was cut off neither disturbs the
 //! others nor leads on alone; appends sent before the leader's own disk has them (10.2.1), several deep;
 //! conflict hints that skip whole terms; leadership transfer (3.10); learners and single-member changes
-//! (4.1–4.2); batched read barriers for followers, too; several disk writes under way at once.
+//! (4.1–4.2); batched read barriers for followers, too; several disk writes under way at once; what members
+//! have seen of each other's promises, so that one with an old disk is found out ([`Witness`]).
 //!
 //! # What is left out
 //!

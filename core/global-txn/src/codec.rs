@@ -65,8 +65,8 @@ impl Record {
             created_ms: from.number()?,
             since_ms: from.number()?,
             changed_ms: from.number()?,
-            due_ms: take_option(from, Reader::number)?,
-            done_ms: take_option(from, Reader::number)?,
+            due_ms: take_option(from, |from| from.number())?,
+            done_ms: take_option(from, |from| from.number())?,
             created_wall_ms: from.number()?,
             updated_wall_ms: from.number()?,
             finished_wall_ms: from.number()?,
@@ -111,7 +111,7 @@ impl Content {
             steps: take_list(from, |from| {
                 Ok(Step { action: take_text(from)?, compensate: take_text(from)? })
             })?,
-            payloads: take_list(from, Reader::bytes)?,
+            payloads: take_list(from, |from| from.bytes())?,
             headers: take_list(from, |from| Ok((take_text(from)?, take_text(from)?)))?,
             query_prepared: take_text(from)?,
             custom_data: take_text(from)?,
@@ -180,7 +180,7 @@ fn take_options(from: &mut Reader<'_>) -> Result<Options, DecodeError> {
         retry_interval_ms: from.number()?,
         retry_limit: from.small()?,
         delay_ms: from.number()?,
-        orders: take_list(from, |from| take_list(from, Reader::small))?,
+        orders: take_list(from, |from| take_list(from, |from| from.small()))?,
     })
 }
 

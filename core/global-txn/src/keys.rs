@@ -12,6 +12,7 @@
 use bytes::Bytes;
 use quorate_kv::KeyRange;
 
+use crate::agenda::Horizon;
 use crate::gid::GlobalTxnId;
 
 const RECORD: &[u8] = b"g/";
@@ -83,9 +84,12 @@ fn index(prefix: &[u8], ms: u64, gid: &GlobalTxnId) -> Bytes {
 }
 
 /// Due entries behind `after` (`None`: from the first on) up to `until_ms`, inclusive.
-pub(crate) fn due_range(after: Option<&(u64, GlobalTxnId)>, until_ms: u64) -> KeyRange {
-    let key = after.map(|(ms, gid)| next(&due(*ms, gid)));
-    let key = key.unwrap_or_else(|| Bytes::from_static(DUE));
+pub(crate) fn due_range(after: Option<&Horizon>, until_ms: u64) -> KeyRange {
+    let key = match after {
+        None => Bytes::from_static(DUE),
+        Some((ms, Some(gid))) => next(&due(*ms, gid)),
+        Some((ms, None)) => behind(DUE, *ms),
+    };
     KeyRange { key, range_end: behind(DUE, until_ms) }
 }
 
@@ -132,7 +136,7 @@ mod tests {
         let own = content_and_parts(&gid("a"));
         assert!(own.contains(&content(&gid("a"))) && own.contains(&part(&gid("a"), u32::MAX)));
         assert!(!own.contains(&content(&gid("ab"))) && !own.contains(&part(&gid("ab"), 0)));
-        let range = due_range(Some(&(5, gid("b"))), 7);
+        let range = due_range(Some(&(5, Some(gid("b")))), 7);
         let inside = [(5, "a"), (5, "b"), (5, "b1"), (5, "c"), (7, "zz"), (8, "a")]
             .map(|(ms, text)| range.contains(&due(ms, &gid(text))));
         assert_eq!(inside, [false, false, true, true, true, false]);

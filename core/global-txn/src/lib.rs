@@ -52,13 +52,30 @@
 
 #![forbid(unsafe_code)]
 
+mod agenda;
+mod answer;
 mod api;
+mod call;
+mod codec;
+mod create;
+mod decide;
+mod driver;
+mod front;
 mod gid;
+mod json;
+pub mod keys;
+mod kind;
 pub mod limits;
 mod machine;
 mod record;
+mod rng;
+mod transition;
+mod waiters;
+mod write;
 
 pub use api::*;
 pub use gid::GlobalTxnId;
+pub use kind::{Plan, Target, plan};
 pub use machine::GlobalTxn;
 pub use record::*;
+pub use transition::{Event, Stamp, transition};

@@ -1,52 +1,199 @@
-//! The machine: inputs to its halves.
+//! The machine: inputs go to its halves.
 
 use std::time::Duration;
 
-use crate::api::{Config, Figures, Halt, Input, Now, Output, Refused, Reply};
+use quorate_kv::{Event, EventKind, RangeRequest, Revision, TxnRequest};
+
+use crate::api::{
+    Call, CallId, Config, Figures, Halt, Input, Now, Output, ReadId, Reply, RequestId, TxnId,
+    TxnOutcome,
+};
+use crate::driver::Driver;
+use crate::front::Front;
+use crate::keys;
+use crate::rng::Rng;
+use crate::transition::Stamp;
 
 /// The machine. See the crate.
 #[derive(Debug)]
 pub struct GlobalTxn {
     config: Config,
-    seed: u64,
+    ids: Ids,
+    front: Front,
+    driver: Driver,
+    now: Now,
+}
+
+/// Numbers and luck.
+#[derive(Debug)]
+struct Ids {
+    next: u64,
+    rng: Rng,
+}
+
+/// What both halves need in a step.
+pub(crate) struct Context<'m> {
+    pub(crate) config: &'m Config,
+    pub(crate) now: Now,
+    ids: &'m mut Ids,
+    out: &'m mut Vec<Output>,
 }
 
 impl GlobalTxn {
     /// A machine that knows of nothing. `seed` spreads its pauses.
+    ///
+    /// # Panics
+    /// When the configuration holds a pause of 0, which would be a busy loop.
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
-        Self { config, seed }
+        assert!(config.retry_interval_ms > 0 && config.request_timeout_ms > 0);
+        let ids = Ids { next: 1, rng: Rng::new(seed) };
+        let now = Now::default();
+        Self { config, ids, front: Front::default(), driver: Driver::default(), now }
     }
 
-    /// Takes one input.
+    /// Takes one input. Time that has passed is dealt with after it.
     ///
     /// # Errors
     /// `Halt` when a stored record is not what this crate writes: nothing of this step may leave.
-    pub fn step(&mut self, _now: Now, input: Input, out: &mut Vec<Output>) -> Result<(), Halt> {
-        if let Input::Request { id, .. } = input {
-            let reply = Reply::Refused(Refused::error("not built yet"));
-            out.push(Output::Reply { id, reply });
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) -> Result<(), Halt> {
+        self.now = now;
+        let Self { config, ids, front, driver, .. } = self;
+        let cx = &mut Context { config, now, ids, out };
+        let is_read = matches!(input, Input::Range { .. });
+        take(cx, front, driver, input)?;
+        if !is_read {
+            front.tick(cx);
+            driver.tick(cx)?;
         }
         Ok(())
     }
 
-    /// When it wants a `Tick`, if nothing else happens.
+    /// When it wants a `Tick`, in its process's own time, if nothing else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        None
+        let driver = self.driver.next_deadline(self.now);
+        self.front.next_deadline().into_iter().chain(driver).min()
     }
 
     /// Counters and gauges.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        Figures { active: (self.seed & 0) as usize, ..Figures::default() }
+        let (requests, waiters) = self.front.figures();
+        Figures { requests, waiters, ..self.driver.figures() }
     }
 
-    /// Checks what must always hold.
+    /// Checks what must always hold. Costs a walk over everything in memory.
     ///
     /// # Panics
     /// When it does not.
     pub fn invariants(&self) {
-        assert!(self.config.retry_interval_ms > 0, "a pause of 0 would be a busy loop");
+        self.front.invariants();
+        self.driver.invariants();
     }
+}
+
+fn take(
+    cx: &mut Context<'_>,
+    front: &mut Front,
+    driver: &mut Driver,
+    input: Input,
+) -> Result<(), Halt> {
+    match input {
+        Input::Request { id, request } => front.request(cx, id, request),
+        Input::Txn { id, outcome } => {
+            if !front.txn(cx, id, &outcome)? {
+                driver.txn(cx, id, outcome)?;
+            }
+        }
+        Input::Range { id, result } => {
+            if !front.range(cx, id, &result)? {
+                driver.range(cx, id, result)?;
+            }
+        }
+        Input::Applied { events, revision } => {
+            events.iter().try_for_each(|event| applied(cx, front, driver, event))?;
+            driver.revised(cx, revision);
+        }
+        Input::Called { id, result } => driver.called(cx, id, &result)?,
+        Input::Leading => driver.lead(cx),
+        Input::Following => driver.follow(cx),
+        Input::Tick => {}
+    }
+    Ok(())
+}
+
+fn applied(
+    cx: &mut Context<'_>,
+    front: &mut Front,
+    driver: &mut Driver,
+    event: &Event,
+) -> Result<(), Halt> {
+    if event.kv.key == keys::own() {
+        driver.owned(cx, event.kv.mod_revision);
+        return Ok(());
+    }
+    let Some(gid) = keys::gid_of_record(&event.kv.key) else { return Ok(()) };
+    match event.kind {
+        EventKind::Put => {
+            front.changed(cx, &gid, &event.kv)?;
+            driver.changed(cx, &gid, &event.kv)
+        }
+        EventKind::Delete => {
+            driver.deleted(cx, &gid);
+            Ok(())
+        }
+    }
+}
+
+impl Context<'_> {
+    pub(crate) fn stamp(&mut self) -> Stamp {
+        let Now { group_ms, wall_ms, .. } = self.now;
+        Stamp { group_ms, wall_ms, random: self.ids.rng.next() }
+    }
+
+    /// Half of this to all of it.
+    pub(crate) fn jittered(&mut self, pause_ms: u64) -> Duration {
+        Duration::from_millis(pause_ms - self.ids.rng.next() % (pause_ms / 2 + 1))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.ids.next += 1;
+        self.ids.next
+    }
+
+    pub(crate) fn reply(&mut self, id: RequestId, reply: Reply) {
+        self.out.push(Output::Reply { id, reply });
+    }
+
+    pub(crate) fn read(&mut self, range: RangeRequest) -> ReadId {
+        let id = ReadId(self.next());
+        self.out.push(Output::Range { id, range });
+        id
+    }
+
+    pub(crate) fn txn(&mut self, txn: TxnRequest) -> TxnId {
+        let id = TxnId(self.next());
+        self.out.push(Output::Txn { id, txn });
+        id
+    }
+
+    pub(crate) fn call(&mut self, call: Call) -> CallId {
+        let id = CallId(self.next());
+        self.out.push(Output::Call { id, call });
+        id
+    }
+
+    pub(crate) fn cancel(&mut self, id: CallId) {
+        self.out.push(Output::CancelCall { id });
+    }
+
+    pub(crate) fn compact(&mut self, revision: Revision) {
+        self.out.push(Output::Compact { revision });
+    }
+}
+
+/// An outcome that changed nothing and will not.
+pub(crate) fn is_refusal(outcome: &TxnOutcome) -> bool {
+    matches!(outcome, TxnOutcome::Refused(_) | TxnOutcome::Rejected)
 }

@@ -18,9 +18,8 @@ pub(crate) fn judge(call: &Call, result: &AttemptResult, granted: Duration) -> M
     match result {
         AttemptResult::Answered { status, message, body } => {
             let spoken = |text: &[u8]| says_one_of(call.verdicts, text);
-            let failing = is_failing(call.wire, *status)
-                && !spoken(message.as_bytes())
-                && !spoken(body);
+            let failing =
+                is_failing(call.wire, *status) && !spoken(message.as_bytes()) && !spoken(body);
             let health = if failing { Health::Failing } else { Health::Well };
             Meaning { health, again: failing && is_absent(call.wire, *status) }
         }
@@ -76,7 +75,15 @@ mod tests {
     fn call(wire: Wire) -> Call {
         let retry = RetryPolicy::once(4 * SECOND);
         let (url, headers, body) = (String::new(), Vec::new(), Bytes::new());
-        Call { url, wire, headers, body, timeout: 2 * SECOND, retry, verdicts: &["FAILURE", "ONGOING"] }
+        Call {
+            url,
+            wire,
+            headers,
+            body,
+            timeout: 2 * SECOND,
+            retry,
+            verdicts: &["FAILURE", "ONGOING"],
+        }
     }
 
     fn answered(wire: Wire, status: u16, message: &str, body: &'static str) -> (Health, bool) {
@@ -118,8 +125,7 @@ mod tests {
     #[test]
     fn no_answer() {
         let of = |why: CallFailure, granted| {
-            let meaning =
-                judge(&call(Wire::Grpc), &AttemptResult::Failed(why), granted);
+            let meaning = judge(&call(Wire::Grpc), &AttemptResult::Failed(why), granted);
             (meaning.health, meaning.again)
         };
         assert_eq!(of(CallFailure::Timeout, SECOND), (Health::Failing, true));

@@ -124,11 +124,15 @@ fn split_port(address: &str) -> (&str, Option<&str>) {
 
 /// `/package.Service/Method`.
 fn check_method(path: &str) -> Result<(), CallFailure> {
-    let wrong = CallFailure::BadUrl("behind the host it needs /package.Service/Method");
-    let (service, method) =
-        path.strip_prefix('/').and_then(|path| path.split_once('/')).ok_or(wrong.clone())?;
-    let whole = !service.is_empty() && !method.is_empty();
-    if whole && !path.contains('?') { Ok(()) } else { Err(wrong) }
+    let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+    match parts {
+        Some((service, method))
+            if !service.is_empty() && !method.is_empty() && !path.contains('?') =>
+        {
+            Ok(())
+        }
+        _ => Err(CallFailure::BadUrl("behind the host it needs /package.Service/Method")),
+    }
 }
 
 #[cfg(test)]
@@ -178,7 +182,10 @@ mod tests {
             ("http://h:0/", "bad URL: its port is not one"),
             ("http://h:65536/", "bad URL: its port is not one"),
             ("http://h:x/", "bad URL: its port is not one"),
-            ("http://me:secret@h/", "bad URL: a user in a URL is not supported: use a header field"),
+            (
+                "http://me:secret@h/",
+                "bad URL: a user in a URL is not supported: use a header field",
+            ),
             ("http://h/a b", "bad URL: it holds a character that must be percent-encoded"),
             ("http://h/a\r\nb", "bad URL: it holds a character that must be percent-encoded"),
             (&long, "bad URL: too long"),

@@ -39,7 +39,12 @@ pub(crate) struct InHand {
 }
 
 impl InHand {
-    pub(crate) fn new(now: Duration, call: Call, destination: Destination, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        now: Duration,
+        call: Call,
+        destination: Destination,
+        limits: &Limits,
+    ) -> Self {
         let deadline = now + call.retry.within.min(limits.longest_call);
         Self {
             call: Arc::new(call),

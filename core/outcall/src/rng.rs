@@ -22,7 +22,12 @@ impl Rng {
 
     /// `first`, doubled so often, at most `longest`; of that a random part between half and all, so that those
     /// who failed together do not come back together.
-    pub(crate) fn backoff(&mut self, first: Duration, doublings: u32, longest: Duration) -> Duration {
+    pub(crate) fn backoff(
+        &mut self,
+        first: Duration,
+        doublings: u32,
+        longest: Duration,
+    ) -> Duration {
         let factor = 1 << doublings.min(31);
         let full = first.checked_mul(factor).unwrap_or(longest).min(longest);
         let half = full / 2;

@@ -193,7 +193,12 @@ impl Services {
 
     /// What must hold between two steps, given the permits of the attempts under way at each destination, the calls
     /// that wait there, and how many it has. `spare`: whether an attempt could begin.
-    pub(crate) fn invariants(&self, limits: &Limits, spare: bool, of: &BTreeMap<Destination, Held>) {
+    pub(crate) fn invariants(
+        &self,
+        limits: &Limits,
+        spare: bool,
+        of: &BTreeMap<Destination, Held>,
+    ) {
         assert!(self.known.len() <= limits.destinations.max(1));
         let nothing = Held::default();
         for (destination, service) in &self.known {

@@ -26,7 +26,9 @@ fn attach(servers: &mut [Server], output: &Path) -> Result<Option<Process>> {
     command.args(["-f", "-yy", "-xx", "-s", "1000000", "-e", &format!("trace={CALLS}"), "-o"]);
     command.arg(output);
     let pids: Vec<u32> = servers.iter_mut().map(|server| server.process().pid()).collect();
-    pids.iter().for_each(|pid| drop(command.arg("-p").arg(pid.to_string())));
+    for pid in &pids {
+        command.arg("-p").arg(pid.to_string());
+    }
     let mut strace = Process::spawn("strace", command)?;
     let attached = |pid: &u32| strace.wait_for_stderr(&format!("Process {pid} attached"), COMMAND);
     match pids.iter().try_for_each(attached) {

@@ -95,6 +95,17 @@ impl Coordinator {
         self.get(&format!("query?gid={}", escaped(gid))).await
     }
 
+    /// Where a transaction stands: `prepared`, `submitted`, `aborting`, `succeed` or `failed`; `None` if there
+    /// is none of this name.
+    ///
+    /// # Errors
+    /// As any request to the coordinator.
+    pub async fn status(&self, gid: &str) -> Result<Option<String>, Error> {
+        let found = self.query(gid).await?;
+        let status = found.get("transaction").and_then(|transaction| transaction.get("status"));
+        Ok(status.and_then(Value::as_str).map(str::to_owned))
+    }
+
     /// Any other GET below the base address.
     ///
     /// # Errors

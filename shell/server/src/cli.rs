@@ -4,6 +4,7 @@
 //! of etcd need no change.
 
 mod cluster;
+mod demo;
 mod inspect;
 mod serve;
 mod status;
@@ -40,6 +41,8 @@ fn dispatch(args: &[String]) -> Result<(), Fatal> {
         Some("serve") => serve::serve(persona, &rest[1..]),
         _ if persona == Persona::Etcd => serve::serve(persona, rest),
         Some("status") => status::status(&rest[1..]),
+        Some("demo") => demo::demo(&rest[1..]),
+        Some("demo-service") => demo::service(&rest[1..]),
         Some("inspect") => inspect::inspect(&rest[1..]),
         Some(other) => Err(Fatal::Usage(format!("unknown command '{other}'; see quorate --help"))),
         None => help(),
@@ -59,6 +62,7 @@ fn help() -> Result<(), Fatal> {
     say(format_args!("quorate: a replicated key-value store behind the etcd API\n"));
     say(format_args!("  quorate serve [flags]                     run a server"));
     say(format_args!("  quorate status [--endpoints URLS] [--json]   show a cluster"));
+    say(format_args!("  quorate demo order [flags]                orders over four services, under kills"));
     say(format_args!(
         "  quorate inspect DIR [--json]              check a data directory offline\n"
     ));

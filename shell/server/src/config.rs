@@ -23,6 +23,9 @@ use values::Url;
 /// The quota that etcd has when none is asked for, in bytes.
 const ETCD_QUOTA_BYTES: u64 = 2 << 30;
 
+/// Where DTM's clients look for their server.
+const DTM_PORT: u16 = 36789;
+
 /// As what the binary was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persona {
@@ -56,6 +59,10 @@ pub struct Config {
     pub listen_peer: Vec<Url>,
     /// Whether the user asked for a peer address; if not, it is bound only when there are peers.
     pub peer_asked: bool,
+    /// Where clients of DTM's protocol are served; nowhere if empty.
+    pub listen_dtm: Vec<Url>,
+    /// Whether the user asked for these addresses; if not, one that is taken is left alone.
+    pub dtm_asked: bool,
     /// What other members are told.
     pub advertise_peer: Vec<Url>,
     /// The first members, this one included.
@@ -144,6 +151,8 @@ impl Config {
             nodes: nodes(layers)?,
             ignored: layers.ignored.clone(),
             peer_asked: layers.get("listen-peer-urls").is_some(),
+            listen_dtm: listen_dtm(persona, layers)?,
+            dtm_asked: layers.get("listen-dtm-urls").is_some(),
             name,
             listen_client,
             listen_peer,
@@ -216,6 +225,16 @@ fn text(layers: &Layers, name: &str, default: &str) -> String {
 
 fn urls(layers: &Layers, name: &str, default: &[Url]) -> Result<Vec<Url>, Fatal> {
     layers.get(name).map_or_else(|| Ok(default.to_vec()), values::urls)
+}
+
+/// A launcher of etcd that was given this binary does not expect another port.
+fn listen_dtm(persona: Persona, layers: &Layers) -> Result<Vec<Url>, Fatal> {
+    match (layers.get("listen-dtm-urls"), persona) {
+        (Some(setting), _) if setting.value == "none" => Ok(Vec::new()),
+        (Some(setting), _) => values::urls(setting),
+        (None, Persona::Etcd) => Ok(Vec::new()),
+        (None, Persona::Quorate) => Ok(vec![local(DTM_PORT)]),
+    }
 }
 
 fn count(

@@ -315,6 +315,9 @@ fn announce(config: &Config, root: &Path) {
     for url in &config.listen_client {
         say(format_args!("  clients  {url}"));
     }
+    for url in &config.listen_dtm {
+        say(format_args!("  dtm      {url}/api/dtmsvr"));
+    }
     say(format_args!("  try      etcdctl --endpoints={first} put greeting hello"));
     complain(format_args!("ready to serve client requests"));
 }

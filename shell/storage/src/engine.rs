@@ -3,26 +3,28 @@
 //! Layout: `engine/<group>/<generation>/`, one tree each. The tree has no journal; ours is the WAL
 //! (architecture, contract 5). Three parties use it:
 //!
-//! - **The owner**, the node thread, holds the [`DiskEngine`]. It alone inserts and seals. Its inserts
-//!   and gets take no lock that a flush or a compaction holds across an fsync: it keeps the active table,
-//!   the sealed ones and a *lookup* into the files, and takes a newer lookup over at the end of a batch.
+//! - **The owner**, the node thread, holds the [`DiskEngine`]. It alone inserts and seals, into memory tables
+//!   of our own (`memory_table.rs`). It takes no lock of the tree: it holds the active table, the sealed ones
+//!   and the *files* of one version (`files.rs`), and takes newer files over at the end of a batch.
 //! - **The engine thread** ([`crate::EngineThread`]) writes the sealed tables out, oldest first, each as one
-//!   atomic checkpoint, and compacts.
+//!   atomic checkpoint, and compacts. It alone uses the tree.
 //! - **Readers** on any thread hold a [`DiskSnapshot`].
 //!
-//! **Sequence numbers** are the tree's own and local: never a log index, never replicated. One a batch,
-//! from the tree's counter, which flushes and compactions advance too. A read at boundary `s` sees exactly
-//! the writes below `s`, through the newest version of the tree that is older than `s`. So a version that is
-//! installed later, in which a flush or a compaction has dropped overwritten values, is never read at an
-//! older boundary; it is enough that no version which an open snapshot may need is forgotten (`boundary.rs`).
+//! **What a snapshot shows** is what it holds: the active table up to the last published item, the sealed
+//! tables, and the files. All three are the owner's at one moment, and files replace sealed tables in one
+//! step: so whatever is flushed or compacted meanwhile, each write is in one of them. Old files live while a
+//! snapshot holds them; the tree itself remembers no version but the newest.
 //!
-//! Invariants ([`DiskEngine::invariants`]): the published boundary is above every published sequence
-//! number, and never above that of the open batch; sealed tables ascend in applied index; what the lookup
-//! does not contain is in one of the owner's tables.
+//! **Sequence numbers** are the tree's own and local: never a log index, never replicated. A table file gets
+//! one, for all its items, when it is written: a table holds one item a key, and what is older is in files of
+//! lower numbers. They come from the tree's counter, which stands behind the highest one in the files.
+//!
+//! Invariants ([`DiskEngine::invariants`]): what is published is in the active table; sealed tables ascend in
+//! applied index; what the files do not contain is in one of the owner's tables.
 //!
 //! Left out: any retry. An error of a flush or a compaction ends the thread and the node.
 
-mod boundary;
+mod files;
 mod ingest;
 mod limits;
 mod memory_table;
@@ -38,22 +40,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use lsm_tree::{AbstractTree, InternalValue, SeqNo, ValueType};
 use quorate_consensus::GroupId;
 use quorate_engine::{
     Direction, Engine, EngineError, MAX_KEY_BYTES, MAX_SEALED_TABLES, Pair, Read, Usage,
 };
 
+use files::{Files, hash};
 pub(crate) use limits::{L0_RUNS_TO_MERGE, MAX_L0_RUNS, MERGE_RESERVE_BYTES, TABLE_FILE_BYTES};
-use memory_table::MemoryTable;
+use memory_table::{Layer, MemoryTable};
 pub use open::{EngineOptions, engine_dir, remove_generation, remove_other_generations};
 pub use peek::Peek;
-use read::Lookup;
 pub(crate) use read::failure;
 pub use shared::EngineFigures;
-use shared::Garbage;
 pub(crate) use shared::{Sealed, Shared, Work};
 pub use snapshot::DiskSnapshot;
+use snapshot::View;
 
 /// Whether an engine, its thread or a snapshot of it is left: until then its directory must stay.
 #[derive(Clone)]
@@ -70,17 +71,19 @@ impl EngineUse {
 /// The engine of one group, as its owner, the node thread, holds it.
 pub struct DiskEngine {
     shared: Arc<Shared>,
-    /// Where inserts go; held, so that an insert takes no lock.
+    /// Where inserts go.
     active: MemoryTable,
-    /// Oldest first; a table leaves when a lookup that contains it has been taken over.
-    sealed: Vec<MemoryTable>,
-    lookup: Lookup,
-    /// Flushes that `lookup` contains.
+    /// Items of the active table that snapshots see.
+    published: u32,
+    /// Oldest first; a table leaves when files that contain it have been taken over.
+    sealed: Vec<Layer>,
+    files: Arc<Files>,
+    /// Flushes that `files` contains.
     flushed: u64,
-    /// Number of the taken-over lookup.
+    /// Number of the version whose files they are.
     installed: u64,
-    /// Sequence number of the batch under way.
-    batch: Option<SeqNo>,
+    /// What snapshots show, if one was taken since something was published.
+    view: Option<Arc<View>>,
     last_sealed: u64,
 }
 
@@ -101,14 +104,15 @@ impl DiskEngine {
     ) -> Result<Self, EngineError> {
         let tree = open::open_tree(&engine_dir(root, group, generation), may_create, options)?;
         let shared = Arc::new(Shared::new(tree, options));
-        let (installed, flushed, lookup) = shared.newest_lookup();
+        let (installed, flushed, files) = shared.newest_files();
         Ok(Self {
-            active: MemoryTable::new(shared.tree.active_memtable()),
+            active: MemoryTable::new(0),
+            published: 0,
             sealed: Vec::new(),
-            lookup,
+            files,
             flushed,
             installed,
-            batch: None,
+            view: None,
             last_sealed: 0,
             shared,
         })
@@ -131,10 +135,8 @@ impl DiskEngine {
     /// # Panics
     /// If an invariant is broken.
     pub fn invariants(&self) {
-        let next = self.shared.seqno.get();
-        let published = self.shared.boundary.published();
-        assert!(published >= 1 && published <= next, "published {published}, next {next}");
-        assert!(self.batch.is_none_or(|batch| published <= batch), "half a batch is published");
+        let (published, written) = (self.published, self.active.len());
+        assert!(published <= written, "published {published} of {written}");
         let waiting = self.shared.sealed_applied();
         assert!(waiting.is_sorted_by(|a, b| a < b), "sealed tables out of order: {waiting:?}");
         assert!(
@@ -147,28 +149,36 @@ impl DiskEngine {
         &self.shared
     }
 
-    /// The sequence number of the batch under way, which this starts if there is none.
-    fn batch(&mut self) -> SeqNo {
-        *self.batch.get_or_insert_with(|| self.shared.seqno.next())
-    }
-
     fn check_key(key: &[u8]) {
         let fits = !key.is_empty() && key.len() <= MAX_KEY_BYTES;
         assert!(fits, "a key of {} bytes reached the engine", key.len());
     }
 
-    /// Takes over the newest lookup, and lets go of the sealed tables that it contains.
+    /// Takes over the newest files, and lets go of the sealed tables that they contain.
     fn follow_versions(&mut self) {
         if self.shared.installed.load(Ordering::Acquire) == self.installed {
             return;
         }
-        let (installed, flushed, lookup) = self.shared.newest_lookup();
+        let (installed, flushed, files) = self.shared.newest_files();
         let gone = usize::try_from(flushed - self.flushed).expect("a few tables at most");
         assert!(gone <= self.sealed.len(), "{gone} tables were flushed of {}", self.sealed.len());
-        let tables = self.sealed.drain(..gone).map(|sealed| sealed.table).collect();
-        let lookup = std::mem::replace(&mut self.lookup, lookup);
+        let tables: Vec<_> = self.sealed.drain(..gone).collect();
+        let files = std::mem::replace(&mut self.files, files);
         (self.installed, self.flushed) = (installed, flushed);
-        self.shared.discard(Garbage { tables, lookup });
+        self.view = None;
+        self.shared.discard((tables, files));
+    }
+
+    /// The owner's tables, newest first.
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        std::iter::once(self.active.layer()).chain(self.sealed.iter().rev())
+    }
+
+    /// What is published, of the owner's tables and files.
+    fn new_view(&self) -> View {
+        let active = self.active.layer_to(self.published);
+        let layers = std::iter::once(active).chain(self.sealed.iter().rev().cloned()).collect();
+        View::new(Arc::clone(&self.shared), layers, Arc::clone(&self.files), self.installed)
     }
 }
 
@@ -180,16 +190,7 @@ impl std::fmt::Debug for DiskEngine {
 
 impl Read for DiskEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        if key.len() > MAX_KEY_BYTES {
-            return Ok(None);
-        }
-        let hash = read::hash(key);
-        for table in std::iter::once(&self.active).chain(self.sealed.iter().rev()) {
-            if let Some(item) = table.get(key, hash) {
-                return Ok(read::live_value(item));
-            }
-        }
-        Ok((self.lookup)(key, hash).map_err(failure)?.and_then(read::live_value))
+        read::get(self.layers(), &self.files, key)
     }
 
     fn scan<'a>(
@@ -197,7 +198,7 @@ impl Read for DiskEngine {
         range: (Bound<&[u8]>, Bound<&[u8]>),
         direction: Direction,
     ) -> Box<dyn Iterator<Item = Result<Pair, EngineError>> + 'a> {
-        read::scan(&self.shared.tree, range, direction, SeqNo::MAX)
+        read::scan(self.layers(), &self.files, range, direction)
     }
 }
 
@@ -206,39 +207,40 @@ impl Engine for DiskEngine {
 
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
         Self::check_key(key);
-        let seqno = self.batch();
-        let item = InternalValue::from_components(key, value, seqno, ValueType::Value);
-        self.active.insert(item, read::hash(key));
+        self.active.insert(key, hash(key), Some(value));
         Ok(())
     }
 
     fn remove(&mut self, key: &[u8]) -> Result<(), EngineError> {
         Self::check_key(key);
-        let seqno = self.batch();
-        self.active.insert(InternalValue::new_tombstone(key, seqno), read::hash(key));
+        self.active.insert(key, hash(key), None);
         Ok(())
     }
 
     fn publish(&mut self) {
-        if self.batch.take().is_some() {
-            self.shared.boundary.publish(self.shared.seqno.get());
+        if self.published != self.active.len() {
+            self.published = self.active.len();
+            self.view = None;
         }
         self.follow_versions();
     }
 
     fn snapshot(&mut self) -> DiskSnapshot {
-        if self.batch.is_none() {
-            // Nothing new to see, but newer versions: tables that were flushed since are let go.
-            self.shared.boundary.publish(self.shared.seqno.get());
-        }
-        DiskSnapshot::new(Arc::clone(&self.shared))
+        // Nothing new to see in newer files, but then old ones and flushed tables are let go.
+        self.follow_versions();
+        let view = match self.view.take() {
+            Some(view) => view,
+            None => Arc::new(self.new_view()),
+        };
+        self.view = Some(Arc::clone(&view));
+        DiskSnapshot::new(view)
     }
 
     fn usage(&self) -> Usage {
         // First: then a table that becomes durable meanwhile is not counted twice.
         let disk_bytes = self.shared.figures.disk_bytes.load(Ordering::Acquire);
         Usage {
-            active_bytes: self.active.table.size(),
+            active_bytes: self.active.bytes(),
             sealed_tables: self.shared.sealed_tables(),
             disk_bytes,
             sealed_bytes: self.shared.figures.sealed_bytes.load(Ordering::Relaxed),
@@ -249,21 +251,17 @@ impl Engine for DiskEngine {
 
     fn seal(&mut self, applied: u64) -> Result<(), EngineError> {
         self.publish();
-        if self.active.table.is_empty() || self.shared.sealed_tables() >= MAX_SEALED_TABLES {
+        if self.active.len() == 0 || self.shared.sealed_tables() >= MAX_SEALED_TABLES {
             return Ok(());
         }
         assert!(applied > self.last_sealed, "sealed {applied} after {}", self.last_sealed);
-        let table = self.shared.tree.rotate_memtable();
-        let table = table.expect("only the owner rotates, and it saw that the table is not empty");
-        assert_eq!(
-            table.id(),
-            self.active.table.id(),
-            "another table was active than the one held"
-        );
-        let next = MemoryTable::new(self.shared.tree.active_memtable());
-        self.sealed.push(std::mem::replace(&mut self.active, next));
-        self.last_sealed = applied;
-        self.shared.push_sealed(Sealed { applied, table });
+        // The next one will hold about as many keys.
+        let next = MemoryTable::new(self.active.keys());
+        let full = std::mem::replace(&mut self.active, next);
+        (self.published, self.view, self.last_sealed) = (0, None, applied);
+        let table = full.layer().clone();
+        self.sealed.push(table.clone());
+        self.shared.push_sealed(Sealed { applied, table, bytes: full.bytes() });
         Ok(())
     }
 }

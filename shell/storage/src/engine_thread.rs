@@ -29,6 +29,10 @@ use crate::engine::{
 /// Below the other threads, but not starved.
 const NICE: i32 = 10;
 
+/// Up to where the tree may forget overwritten values and versions: everything. Who reads an older version
+/// holds its files (`engine/files.rs`).
+const NOTHING_OLD: SeqNo = SeqNo::MAX;
+
 /// What the thread tells the node.
 #[derive(Debug)]
 pub enum EngineEvent {
@@ -149,27 +153,18 @@ impl Worker {
     fn flush(&self, sealed: &Sealed) -> Result<(), EngineError> {
         let begin = Instant::now();
         let tree = &self.shared.tree;
-        // Of each key the newest item: versions of the tree that are installed now are read only at
-        // boundaries that see it (chapter of `engine.rs`).
-        let mut last = None;
-        let newest = sealed.table.iter().filter(|item| {
-            let first = last.as_ref() != Some(&item.key.user_key);
-            if first {
-                last = Some(item.key.user_key.clone());
-            }
-            first
-        });
         let before = tree.current_version().id();
         let lock = tree.get_flush_lock();
-        let written = tree.flush_to_tables(newest.map(Ok)).map_err(failure)?;
+        // Higher than that of any file, and one for all items: of each key there is one.
+        let seqno = self.shared.seqno.next();
+        let items = sealed.table.sorted().map(|item| Ok(item.to_internal(seqno)));
+        let written = tree.flush_to_tables(items).map_err(failure)?;
         let Some((tables, blobs)) = written else {
             return Err(EngineError::Corrupt("a sealed table turned out to be empty".into()));
         };
-        let watermark = self.shared.boundary.watermark();
-        tree.register_tables(&tables, blobs.as_deref(), None, &[sealed.table.id()], watermark)
-            .map_err(failure)?;
+        tree.register_tables(&tables, blobs.as_deref(), None, &[], NOTHING_OLD).map_err(failure)?;
         drop(lock);
-        // It says nothing when it does not know the table; then nothing would be durable.
+        // It may decline without an error; then nothing would be durable.
         assert!(tree.current_version().id() > before, "the flushed table was not registered");
         self.shared.install(Some(sealed));
         self.shared.pop_sealed(sealed.applied);
@@ -211,7 +206,7 @@ impl Worker {
         let begin = Instant::now();
         let tree = &self.shared.tree;
         let before = tree.current_version().id();
-        replace(tree, self.shared.boundary.watermark()).map_err(failure)?;
+        replace(tree, NOTHING_OLD).map_err(failure)?;
         if tree.current_version().id() == before {
             return Ok(false);
         }
@@ -226,15 +221,25 @@ impl Worker {
 /// when it happens. Returns what would have been reported.
 #[cfg(test)]
 pub(crate) fn settle(engine: &DiskEngine) -> Result<Vec<u64>, EngineError> {
-    let worker = Worker { shared: Arc::clone(engine.shared()), strategy: strategy() };
     let mut durable = Vec::new();
-    while worker.shared.sealed_tables() > 0 {
-        let Work::Flush(sealed) = worker.shared.next_work(false, false) else { break };
-        worker.flush(&sealed)?;
-        durable.push(sealed.applied);
+    while let Some(applied) = settle_one(engine)? {
+        durable.push(applied);
     }
+    let worker = Worker { shared: Arc::clone(engine.shared()), strategy: strategy() };
     while worker.compact()? {}
     Ok(durable)
+}
+
+/// Flushes the oldest sealed table on the calling thread.
+#[cfg(test)]
+pub(crate) fn settle_one(engine: &DiskEngine) -> Result<Option<u64>, EngineError> {
+    let worker = Worker { shared: Arc::clone(engine.shared()), strategy: strategy() };
+    if worker.shared.sealed_tables() == 0 {
+        return Ok(None);
+    }
+    let Work::Flush(sealed) = worker.shared.next_work(false, false) else { return Ok(None) };
+    worker.flush(&sealed)?;
+    Ok(Some(sealed.applied))
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorate_consensus::{Entry, GroupId, HardState, LogStart, NodeId, Recovered, Seq};
 use quorate_engine::{Engine, MemEngine, MemSnapshot, Read};
 use quorate_kv::{Command, KeyspaceId, Kv, PutRequest, RangeRequest};
+use quorate_outcall::{AttemptResult, CallFailure};
 
 use crate::{
     AutoCompaction, Config, Failure, Input, MemberInfo, Node, Output, Reply, Request, RequestId,
@@ -65,6 +67,10 @@ pub(super) struct World {
     offered: BTreeMap<u64, MemEngine>,
     configs: BTreeMap<u64, Config>,
     next_request: u64,
+    /// Calls to other people's services, in order: who called, and where.
+    pub(super) calls: Vec<(u64, String)>,
+    /// Whether these services are up.
+    pub(super) services_answer: bool,
 }
 
 impl World {
@@ -86,6 +92,8 @@ impl World {
             offered: BTreeMap::new(),
             configs: configs.iter().map(|config| (config.id.0, config.clone())).collect(),
             next_request: 0,
+            calls: Vec::new(),
+            services_answer: true,
         };
         for config in configs {
             let id = config.id.0;
@@ -175,6 +183,20 @@ impl World {
             }
             Output::Events(batches) => {
                 server.events.extend(batches.iter().map(|batch| batch.revision.0));
+            }
+            Output::Attempt { attempt, call, .. } => {
+                self.calls.push((id, call.url.clone()));
+                let result = if self.services_answer {
+                    AttemptResult::Answered {
+                        status: 200,
+                        message: String::new(),
+                        body: Bytes::from_static(b"{}"),
+                    }
+                } else {
+                    AttemptResult::Failed(CallFailure::Timeout)
+                };
+                self.step(id, Input::AttemptDone { attempt, result });
+                self.step(id, Input::Flush);
             }
             Output::Sealed => server.sealed += 1,
             Output::Defragment => server.defragments += 1,

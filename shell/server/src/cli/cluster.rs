@@ -16,6 +16,9 @@ use crate::terminal::{complain, say};
 /// Client port of each node; its peer port is one above.
 const PORTS: [u16; 3] = [2379, 22379, 32379];
 
+/// Port of each node for DTM's clients.
+const DTM_PORTS: [u16; 3] = [36789, 46789, 56789];
+
 /// How often the children are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -76,6 +79,7 @@ fn start(program: &Path, config: &Config, number: usize) -> Result<Child, Fatal>
         .arg(dir_of(config, number))
         .args(["--listen-client-urls", &client_of(number)])
         .args(["--listen-peer-urls", &peer_of(number)])
+        .args(["--listen-dtm-urls", &dtm_of(number)])
         .args(["--initial-cluster", &members()])
         .args(["--initial-cluster-token", &config.cluster_token])
         .args(["--heartbeat-interval", &config.heartbeat.as_millis().to_string()])
@@ -161,6 +165,10 @@ fn client_of(number: usize) -> String {
 
 fn peer_of(number: usize) -> String {
     format!("http://127.0.0.1:{}", PORTS[number] + 1)
+}
+
+fn dtm_of(number: usize) -> String {
+    format!("http://127.0.0.1:{}", DTM_PORTS[number])
 }
 
 fn members() -> String {

@@ -1,5 +1,7 @@
 //! Taking addresses and signals: the two things of the process that can be taken already.
 
+use std::net::IpAddr;
+
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -12,6 +14,7 @@ use crate::exit::Fatal;
 pub(super) struct Bound {
     pub(super) clients: Vec<TcpListener>,
     pub(super) peers: Vec<TcpListener>,
+    pub(super) dtm: Vec<TcpListener>,
 }
 
 impl Bound {
@@ -26,6 +29,7 @@ impl Bound {
                 }
             }
         }
+        told.listen_dtm = self.dtm.iter().filter_map(url_of).collect();
         told
     }
 }
@@ -36,7 +40,7 @@ impl Bound {
 /// # Errors
 /// `Runtime`, naming the address.
 pub(super) async fn all(config: &Config) -> Result<Bound, Fatal> {
-    let mut bound = Bound { clients: Vec::new(), peers: Vec::new() };
+    let mut bound = Bound { clients: Vec::new(), peers: Vec::new(), dtm: Vec::new() };
     for url in &config.listen_client {
         bound.clients.push(bind(url, "listen-client-urls").await?);
     }
@@ -45,7 +49,25 @@ pub(super) async fn all(config: &Config) -> Result<Bound, Fatal> {
             bound.peers.push(bind(url, "listen-peer-urls").await?);
         }
     }
+    for url in &config.listen_dtm {
+        match bind(url, "listen-dtm-urls").await {
+            Ok(listener) => bound.dtm.push(listener),
+            Err(fatal) if config.dtm_asked => return Err(fatal),
+            // Nobody asked for it, and the rest works without.
+            Err(fatal) => tracing::warn!("global transactions are not served: {fatal}"),
+        }
+    }
     Ok(bound)
+}
+
+/// Where a listener listens, in the system's words.
+fn url_of(listener: &TcpListener) -> Option<Url> {
+    let address = listener.local_addr().ok()?;
+    let host = match address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    Some(Url { host, port: address.port() })
 }
 
 async fn bind(url: &Url, flag: &str) -> Result<TcpListener, Fatal> {

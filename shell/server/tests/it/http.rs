@@ -45,7 +45,15 @@ fn the_endpoints_of_operators_answer() {
 
     let (status, _, body) = http(&server, "GET", "/metrics");
     assert_eq!(status, 200);
-    for line in ["etcd_server_has_leader 1\n", "etcd_server_is_leader 1\n", "process_open_fds "] {
+    for line in [
+        "etcd_server_has_leader 1\n",
+        "etcd_server_is_leader 1\n",
+        "process_open_fds ",
+        "etcd_disk_wal_fsync_duration_seconds_count ",
+        "etcd_disk_backend_commit_duration_seconds_bucket{le=\"+Inf\"} ",
+        "etcd_mvcc_db_total_size_in_use_in_bytes ",
+        "quorate_snapshots_installed_total 0\n",
+    ] {
         assert!(body.contains(line), "{line} is missing");
     }
 }

@@ -5,7 +5,7 @@ use quorate_wire::health::health_client::HealthClient;
 use quorate_wire::health::{HealthCheckRequest, health_check_response::ServingStatus};
 use tonic::Code;
 
-use crate::process::{Server, put, refused, revision};
+use crate::process::{Server, get, put, refused, revision};
 
 #[tokio::test]
 async fn operators_get_etcds_answers() {
@@ -43,6 +43,62 @@ async fn operators_get_etcds_answers() {
     let text = "etcdserver: bad leader transferee";
     refused(maintenance.move_leader(target(5)).await, Code::FailedPrecondition, text);
     maintenance.defragment(pb::DefragmentRequest {}).await.expect("nothing to do");
+}
+
+#[tokio::test]
+async fn a_corrupt_cluster_refuses_reads_and_writes_of_keys_until_disarmed() {
+    let dir = tempfile::tempdir().expect("temp");
+    let server = Server::start(dir.path());
+    let (mut kv, mut maintenance) = (server.kv().await, server.maintenance().await);
+    kv.put(put("k", "v")).await.expect("put");
+    let alarm = |action, alarm| pb::AlarmRequest { action, member_id: 0, alarm };
+    maintenance.alarm(alarm(1, 2)).await.expect("raise");
+
+    let text = "etcdserver: corrupt cluster";
+    refused(kv.put(put("k", "v")).await, Code::DataLoss, text);
+    refused(kv.range(get("k")).await, Code::DataLoss, text);
+    let serializable = pb::RangeRequest { serializable: true, ..get("k") };
+    refused(kv.range(serializable).await, Code::DataLoss, text);
+    refused(kv.txn(pb::TxnRequest::default()).await, Code::DataLoss, text);
+    let compact = pb::CompactionRequest { revision: 2, physical: true };
+    refused(kv.compact(compact).await, Code::DataLoss, text);
+
+    // What an operator looks for the bad member with, and what keeps leases alive.
+    let status = maintenance.status(pb::StatusRequest {}).await.expect("status").into_inner();
+    assert!(status.errors[0].contains("CORRUPT"), "{status:?}");
+    maintenance.hash_kv(pb::HashKvRequest { revision: 0 }).await.expect("hash");
+    server.lease().await.lease_leases(pb::LeaseLeasesRequest {}).await.expect("leases");
+    server.cluster().await.member_list(pb::MemberListRequest::default()).await.expect("members");
+    maintenance.alarm(alarm(2, 2)).await.expect("clear");
+    kv.range(get("k")).await.expect("disarmed");
+    kv.put(put("k", "v")).await.expect("disarmed");
+}
+
+#[tokio::test]
+async fn room_is_told_apart_from_what_is_used() {
+    let dir = tempfile::tempdir().expect("temp");
+    let flags = ["--listen-client-urls", "http://127.0.0.1:0", "--engine-table-bytes", "262144"];
+    let server = Server::start_with(dir.path(), &flags);
+    let (mut kv, mut maintenance) = (server.kv().await, server.maintenance().await);
+    for round in 0..12 {
+        for key in 0..40 {
+            let value = vec![round; 4_000];
+            // Tables this small fill faster than a busy disk takes them.
+            while kv.put(put(format!("k{key}"), value.clone())).await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
+    }
+    let ask = pb::StatusRequest {};
+    let full = maintenance.status(ask).await.expect("status").into_inner();
+    assert!(full.db_size_in_use <= full.db_size, "{full:?}");
+    let revision = full.header.expect("a header").revision;
+    kv.compact(pb::CompactionRequest { revision, physical: true }).await.expect("compact");
+    maintenance.defragment(pb::DefragmentRequest {}).await.expect("merged");
+    let merged = maintenance.status(ask).await.expect("status").into_inner();
+    assert!(merged.db_size < full.db_size / 2, "from {} to {}", full.db_size, merged.db_size);
+    let dead = merged.db_size - merged.db_size_in_use;
+    assert!((0..merged.db_size / 10).contains(&dead), "{dead} of {}", merged.db_size);
 }
 
 #[tokio::test]

@@ -18,9 +18,16 @@ pub(crate) const MERGE_RESERVE_BYTES: u64 = 512 << 20;
 /// Open table files.
 pub(crate) const OPEN_FILES: usize = 256;
 
-/// Values up to this length are copied out of the block cache, in bytes. A longer one shares its block: the
-/// copy would cost more than what the rest of the block wastes while the value is held.
+/// Values up to this length are copied when they are read, in bytes. A longer one shares its block of the
+/// cache: the copy would cost more than what the rest of the block wastes while the value is held. In memory
+/// tables longer records have an allocation of their own, so that sharing them wastes nothing.
 pub(crate) const COPIED_VALUE_BYTES: usize = 2 << 10;
 
 /// Most bytes of a manifest that are read for its check.
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 64 << 20;
+
+/// Size of the pieces in which memory tables allocate, in bytes: small records share one.
+pub(crate) const ARENA_BYTES: usize = 64 << 10;
+
+/// A record must fit into a piece.
+const _: () = assert!(COPIED_VALUE_BYTES <= ARENA_BYTES / 16);

@@ -1,18 +1,17 @@
 //! What the owner, the engine thread and the readers share.
 //!
-//! The queue of sealed tables and the newest lookup are under locks that are held for a few instructions;
+//! The queue of sealed tables and the newest files are under locks that are held for a few instructions;
 //! no lock here is ever held across a system call.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lsm_tree::{AbstractTree, Cache, Memtable, SequenceNumberCounter, Tree};
-use std::sync::Arc;
+use lsm_tree::{AbstractTree, Cache, SequenceNumberCounter, Tree};
 
-use super::boundary::Boundary;
-use super::read::{Lookup, lookup};
+use super::files::Files;
+use super::memory_table::Layer;
 use super::{EngineOptions, open::OpenTree};
 use crate::latency::LatencyHistogram;
 
@@ -20,17 +19,14 @@ use crate::latency::LatencyHistogram;
 #[derive(Clone)]
 pub(crate) struct Sealed {
     pub(crate) applied: u64,
-    pub(crate) table: Arc<Memtable>,
+    pub(crate) table: Layer,
+    pub(crate) bytes: u64,
 }
 
-/// What the owner has no more use for. Freeing a table of 32 MiB takes tens of milliseconds, and the last
-/// holder of a file deletes it: so neither is done by the owner.
-pub(super) struct Garbage {
-    #[expect(dead_code, reason = "held to be dropped elsewhere")]
-    pub(super) tables: Vec<Arc<Memtable>>,
-    #[expect(dead_code, reason = "held to be dropped elsewhere")]
-    pub(super) lookup: Lookup,
-}
+/// What its holder has no more use for. Freeing a table of 32 MiB takes milliseconds, and the last holder of
+/// a dead file deletes it: so neither is done by the owner or by a reader. It never holds what is shared, or
+/// that would be there for ever.
+type Garbage = Box<dyn Send>;
 
 /// What the engine thread is to do next.
 pub(crate) enum Work {
@@ -45,9 +41,10 @@ pub(crate) struct Shared {
     pub(crate) tree: Tree,
     /// The tree's own counter.
     pub(crate) seqno: SequenceNumberCounter,
-    pub(crate) boundary: Boundary,
+    /// Snapshots that are held.
+    pub(super) open_snapshots: AtomicUsize,
     pub(crate) figures: Counters,
-    /// Number of the newest lookup; the owner compares it before it takes the lock.
+    /// Number of the newest files; the owner compares it before it takes the lock.
     pub(crate) installed: AtomicU64,
     newest: Mutex<Newest>,
     queue: Mutex<Queue>,
@@ -62,7 +59,7 @@ pub(crate) struct Shared {
 struct Newest {
     /// Tables flushed since the tree was opened.
     flushed: u64,
-    lookup: Lookup,
+    files: Arc<Files>,
 }
 
 #[derive(Default)]
@@ -72,7 +69,8 @@ struct Queue {
     stop: bool,
     /// All files are to be merged once no sealed table waits.
     merge_all: bool,
-    /// At most one item for each change of the files, which the same thread makes.
+    /// At most one item for each change of the files, which the same thread makes, and one for each view of
+    /// the files before.
     garbage: Vec<Garbage>,
 }
 
@@ -125,9 +123,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(super) fn new(open: OpenTree, options: &EngineOptions) -> Self {
         let OpenTree { tree, seqno } = open;
-        let newest = Newest { flushed: 0, lookup: lookup(&tree) };
+        let newest = Newest { flushed: 0, files: Arc::new(Files::newest(&tree)) };
         let shared = Self {
-            boundary: Boundary::new(seqno.get()),
+            open_snapshots: AtomicUsize::new(0),
             figures: Counters::default(),
             installed: AtomicU64::new(0),
             newest: Mutex::new(newest),
@@ -143,22 +141,21 @@ impl Shared {
         shared
     }
 
-    /// The number of the newest lookup, the flushes that it contains, and itself.
-    pub(super) fn newest_lookup(&self) -> (u64, u64, Lookup) {
+    /// The number of the newest files, the flushes that they contain, and themselves.
+    pub(super) fn newest_files(&self) -> (u64, u64, Arc<Files>) {
         let newest = lock(&self.newest);
-        (self.installed.load(Ordering::Acquire), newest.flushed, Arc::clone(&newest.lookup))
+        (self.installed.load(Ordering::Acquire), newest.flushed, Arc::clone(&newest.files))
     }
 
-    /// After the files changed: gives the owner a lookup into the new ones. If a table was flushed, it is
-    /// in it.
+    /// After the files changed: gives them to the owner. If a table was flushed, it is in them.
     pub(crate) fn install(&self, flushed: Option<&Sealed>) {
-        let lookup = lookup(&self.tree);
+        let files = Arc::new(Files::newest(&self.tree));
         let mut newest = lock(&self.newest);
         newest.flushed += u64::from(flushed.is_some());
-        newest.lookup = lookup;
+        newest.files = files;
         self.installed.fetch_add(1, Ordering::AcqRel);
         drop(newest);
-        let bytes = flushed.map_or(0, |sealed| sealed.table.size());
+        let bytes = flushed.map_or(0, |sealed| sealed.bytes);
         self.figures.sealed_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.measure();
     }
@@ -184,7 +181,7 @@ impl Shared {
             l0_runs: figures.l0_runs.load(Ordering::Relaxed),
             table_files: figures.table_files.load(Ordering::Relaxed),
             sealed_tables: self.sealed_tables(),
-            open_snapshots: self.boundary.open_snapshots(),
+            open_snapshots: self.open_snapshots.load(Ordering::Relaxed),
             cache_bytes: self.cache.size(),
             flushes: figures.flushes.load(Ordering::Relaxed),
             flush_time: time(&figures.flush_ns),
@@ -203,7 +200,7 @@ impl Shared {
     }
 
     pub(super) fn push_sealed(&self, sealed: Sealed) {
-        self.figures.sealed_bytes.fetch_add(sealed.table.size(), Ordering::Relaxed);
+        self.figures.sealed_bytes.fetch_add(sealed.bytes, Ordering::Relaxed);
         let mut queue = lock(&self.queue);
         queue.sealed.push_back(sealed);
         self.waiting.store(queue.sealed.len(), Ordering::Release);
@@ -223,7 +220,7 @@ impl Shared {
     pub(crate) fn next_work(&self, compact: bool, compact_first: bool) -> Work {
         let mut queue = lock(&self.queue);
         loop {
-            if !queue.garbage.is_empty() {
+            while !queue.garbage.is_empty() {
                 let garbage = std::mem::take(&mut queue.garbage);
                 drop(queue);
                 drop(garbage);
@@ -244,10 +241,13 @@ impl Shared {
         }
     }
 
-    /// Leaves it to the engine thread to free this.
-    pub(super) fn discard(&self, garbage: Garbage) {
-        lock(&self.queue).garbage.push(garbage);
-        self.wake.notify_one();
+    /// Leaves it to the engine thread to free this; to the caller, if that has been told to stop.
+    pub(super) fn discard(&self, garbage: impl Send + 'static) {
+        let mut queue = lock(&self.queue);
+        if !queue.stop {
+            queue.garbage.push(Box::new(garbage));
+            self.wake.notify_one();
+        }
     }
 
     /// Tells the engine thread to merge everything once what is sealed now has been written out.

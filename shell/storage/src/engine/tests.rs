@@ -12,7 +12,9 @@ use crate::{EngineEvent, EngineThread};
 mod corruption;
 mod crash;
 mod files;
+mod layers;
 mod merge;
+mod peek;
 
 const GROUP: GroupId = GroupId(1);
 

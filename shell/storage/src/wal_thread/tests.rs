@@ -4,9 +4,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_consensus::{Entry, GroupTime, NodeId, Origin, Payload, Term};
+use quorate_consensus::{
+    Entry, GroupTime, LogStart, Membership, NodeId, Origin, Payload, Term,
+};
 use quorate_wal::{
-    ClusterId, Config, DiskError, Identity, SegmentId, create, read_entries, recover,
+    ClusterId, Config, DiskError, Generation, Identity, SegmentId, create, read_entries, recover,
 };
 
 use super::*;
@@ -188,5 +190,69 @@ fn a_full_disk_is_told_and_clears() {
     handle.retry_space();
     assert!(told.any(|event| event == WalEvent::SpaceFound));
     wait_for(&events, Seq(200));
+    thread.shutdown().unwrap();
+}
+
+/// The commit record of a snapshot. It has the number of the batch before it, so that no event tells when it
+/// is durable: only a quiet log does.
+fn installed() -> Record {
+    let start = LogStart { index: LogIndex(500), term: Term(1), time: GroupTime(0) };
+    let (membership, generation) = (Membership::default(), Generation(2));
+    Record::Installed { group: GROUP, start, membership, generation }
+}
+
+fn generation(disk: &dyn Disk) -> Generation {
+    recover(disk, Some(IDENTITY), 6, CONFIG).unwrap().groups[&GROUP].generation
+}
+
+fn until_quiet(handle: &WalHandle) {
+    let begun = std::time::Instant::now();
+    while !handle.is_quiet() {
+        assert!(begun.elapsed() < PATIENCE, "the log is never quiet");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_log_that_syncs_a_snapshots_record_is_not_quiet() {
+    let (_directory, disk) = gated();
+    let (handle, thread, events) = start(Arc::clone(&disk) as SharedDisk);
+    let (begun, syncs) = channel();
+    let (go, allowed) = channel();
+    *lock(&disk.gate) = Some((begun, allowed));
+    handle.append(Seq(1), vec![entry(1, 10)]).unwrap();
+    syncs.recv_timeout(PATIENCE).unwrap();
+    assert!(!handle.is_quiet());
+    let inline = handle.append_inline(Seq(1), vec![installed()]).unwrap();
+    assert_eq!(inline, None, "the log is not idle");
+    go.send(true).unwrap();
+    wait_for(&events, Seq(1));
+    syncs.recv_timeout(PATIENCE).unwrap();
+    assert!(!handle.is_quiet(), "the batch before is durable, the record is not");
+    go.send(true).unwrap();
+    until_quiet(&handle);
+    // What is on the disk now is what a crash would leave.
+    *lock(&disk.gate) = None;
+    assert_eq!(generation(&*disk), Generation(2));
+    thread.shutdown().unwrap();
+}
+
+#[test]
+fn a_log_that_has_no_segment_for_a_snapshots_record_is_not_quiet() {
+    let (_directory, disk) = gated();
+    let (handle, thread, events) = start(Arc::clone(&disk) as SharedDisk);
+    *lock(&disk.full) = true;
+    for index in 1..=200 {
+        handle.append(Seq(index), vec![entry(index, 3000)]).unwrap();
+    }
+    let mut told = events.iter();
+    assert!(told.any(|event| event == WalEvent::NoSpace));
+    let inline = handle.append_inline(Seq(200), vec![installed()]).unwrap();
+    assert!(inline.unwrap_or_default().is_empty(), "nothing of it can be durable");
+    assert!(!handle.is_quiet());
+    *lock(&disk.full) = false;
+    handle.retry_space();
+    until_quiet(&handle);
+    assert_eq!(generation(&*disk), Generation(2));
     thread.shutdown().unwrap();
 }

@@ -1,3 +1,5 @@
+//! Papers that are accepted, those that are not, and who stops. Connections are in the e2e suite `identity`.
+
 use std::future::Future;
 
 use quorate_consensus::{LogIndex, Term};

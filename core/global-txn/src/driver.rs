@@ -1,0 +1,362 @@
+//! The driver: on the leader, brings transactions to their end.
+//!
+//! It takes ownership by writing `own/0`; the revision of that write is its *epoch*. From then on it knows of
+//! every transaction that has something to do now (`active`), and of those that wait (`agenda`, as far as it
+//! reaches into the due index). An active transaction is advanced again and again:
+//!
+//! ```text
+//!          ┌──────────────── applied ◄── Txn(epoch, record unchanged) ◄── transition ◄─┐
+//!          ▼                                                                           │ events
+//!   plan(record) ──► calls ──► load URL and payload ──► Call … answer ─────────────────┤
+//!          │  └────► time out, nothing to call ────────────────────────────────────────┘
+//!          └───────► wait: back to the agenda, unless a call is under way
+//! ```
+//!
+//! Invariants: one write at a time for each transaction; no call while there is something to write, so that
+//! whatever is called is justified by an applied record; nothing outlives the loss of leadership.
+//!
+//! Events that could not be written (lost race, overload, unknown outcome) are kept and decided again over the
+//! record as it then is. Deciding one twice does no harm: what has ended ends once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use quorate_kv::{KeyValue, OpResult, RangeResult, Revision, TxnRequest, TxnResult};
+use quorate_outcall::{CallId, Wire};
+
+use crate::agenda::Agenda;
+use crate::api::{Figures, Halt, Now, ReadId, TxnId, TxnOutcome};
+use crate::gid::GlobalTxnId;
+use crate::kind::Target;
+use crate::limits::{COMPACT_EVERY, MAX_AGENDA, OWN_PAUSE_MS, RESTAMP_MS};
+use crate::machine::Context;
+use crate::record::Record;
+use crate::transition::Event;
+use crate::write::{self, Found};
+use crate::{keys, machine};
+
+mod active;
+mod index;
+mod load;
+
+use active::Active;
+use index::Index;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    role: Role,
+    active: BTreeMap<GlobalTxnId, Active>,
+    agenda: Agenda,
+    index: Index,
+    calls: BTreeMap<CallId, Calling>,
+    txns: BTreeMap<TxnId, Proposed>,
+    reads: BTreeMap<ReadId, Reading>,
+    /// Active transactions that want to be looked at, by group time in ms.
+    wakes: BTreeSet<(u64, GlobalTxnId)>,
+    /// Active transactions whose write was refused, by this process's time.
+    pauses: BTreeSet<(Duration, GlobalTxnId)>,
+    compacted: Revision,
+    figures: Figures,
+}
+
+/// Whether it drives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Another node leads.
+    Idle,
+    /// This node leads; ownership is to be taken from then on.
+    Pausing(Duration),
+    /// It is being taken.
+    Taking,
+    /// It was taken at this revision.
+    Driving(Revision),
+}
+
+/// What a call is for.
+#[derive(Clone, Debug)]
+struct Calling {
+    gid: GlobalTxnId,
+    target: Target,
+    wire: Wire,
+    url: String,
+}
+
+/// What a proposal is for.
+#[derive(Clone, Debug)]
+enum Proposed {
+    Ownership,
+    Change(GlobalTxnId),
+    Purge,
+}
+
+/// What a read is for.
+#[derive(Clone, Debug)]
+enum Reading {
+    /// A record whose time has come.
+    Due(GlobalTxnId),
+    /// A record after a write of unknown outcome.
+    Again(GlobalTxnId),
+    /// Content and parts for calls.
+    Load(GlobalTxnId),
+    /// The next page of the due index, up to this time.
+    Agenda(u64),
+    /// Finished transactions that can be forgotten.
+    Old,
+}
+
+impl Default for Driver {
+    fn default() -> Self {
+        Self {
+            role: Role::Idle,
+            active: BTreeMap::new(),
+            agenda: Agenda::new(MAX_AGENDA),
+            index: Index::default(),
+            calls: BTreeMap::new(),
+            txns: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            pauses: BTreeSet::new(),
+            compacted: Revision(0),
+            figures: Figures::default(),
+        }
+    }
+}
+
+impl Driver {
+    pub(crate) fn lead(&mut self, cx: &mut Context<'_>) {
+        self.forget(cx);
+        self.role = Role::Pausing(cx.now.mono);
+    }
+
+    pub(crate) fn follow(&mut self, cx: &mut Context<'_>) {
+        self.forget(cx);
+        self.role = Role::Idle;
+    }
+
+    /// Somebody else has taken ownership. If this node leads after all, it takes it back, but not at once.
+    fn depose(&mut self, cx: &mut Context<'_>) {
+        self.forget(cx);
+        self.role = Role::Pausing(cx.now.mono + cx.jittered(OWN_PAUSE_MS));
+    }
+
+    /// Everything volatile; counters stay.
+    fn forget(&mut self, cx: &mut Context<'_>) {
+        std::mem::take(&mut self.calls).into_keys().for_each(|id| cx.cancel(id));
+        let figures = self.figures;
+        *self = Self { figures, compacted: self.compacted, ..Self::default() };
+    }
+
+    fn take_ownership(&mut self, cx: &mut Context<'_>) {
+        let put = write::put(keys::own(), bytes::Bytes::new());
+        let txn = cx.txn(TxnRequest { success: vec![put], ..TxnRequest::default() });
+        self.txns.insert(txn, Proposed::Ownership);
+        self.role = Role::Taking;
+    }
+
+    fn ownership(&mut self, cx: &mut Context<'_>, outcome: &TxnOutcome) {
+        if self.role != Role::Taking {
+            return;
+        }
+        self.role = match outcome {
+            TxnOutcome::Done(result) => Role::Driving(result.revision),
+            // If it was applied after all, the next one overwrites it.
+            _ => Role::Pausing(cx.now.mono + cx.jittered(OWN_PAUSE_MS)),
+        };
+    }
+
+    /// Ownership was written at this revision, by whomever.
+    pub(crate) fn owned(&mut self, cx: &mut Context<'_>, revision: Revision) {
+        if matches!(self.role, Role::Driving(epoch) if revision > epoch) {
+            self.depose(cx);
+        }
+    }
+
+    fn epoch(&self) -> Option<Revision> {
+        match self.role {
+            Role::Driving(epoch) => Some(epoch),
+            _ => None,
+        }
+    }
+
+    /// Takes the outcome of a transaction; one of an earlier reign is ignored.
+    pub(crate) fn txn(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: TxnId,
+        outcome: TxnOutcome,
+    ) -> Result<(), Halt> {
+        match self.txns.remove(&id) {
+            None => Ok(()),
+            Some(Proposed::Ownership) => {
+                self.ownership(cx, &outcome);
+                Ok(())
+            }
+            Some(Proposed::Purge) => {
+                self.purged(cx, &outcome);
+                Ok(())
+            }
+            Some(Proposed::Change(gid)) => match outcome {
+                TxnOutcome::Done(result) => self.written(cx, &gid, &result),
+                outcome if machine::is_refusal(&outcome) => {
+                    self.not_written(cx, &gid);
+                    Ok(())
+                }
+                _ => {
+                    let read = cx.read(write::get(keys::record(&gid)));
+                    self.reads.insert(read, Reading::Again(gid));
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// Takes the result of a read; one of an earlier reign is ignored.
+    pub(crate) fn range(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: ReadId,
+        result: RangeResult,
+    ) -> Result<(), Halt> {
+        match self.reads.remove(&id) {
+            None => Ok(()),
+            Some(Reading::Due(gid)) => {
+                if let Some(kv) = result.kvs.first() {
+                    self.changed(cx, &gid, kv)?;
+                }
+                Ok(())
+            }
+            Some(Reading::Again(gid)) => self.read_again(cx, &gid, Found::of(&result.kvs)?),
+            Some(Reading::Load(gid)) => self.loaded(cx, &gid, &result),
+            Some(Reading::Agenda(until_ms)) => self.agenda_read(cx, until_ms, &result),
+            Some(Reading::Old) => self.purge(cx, &result),
+        }
+    }
+
+    /// A record has changed, or was read: this is how it stands.
+    pub(crate) fn changed(
+        &mut self,
+        cx: &mut Context<'_>,
+        gid: &GlobalTxnId,
+        kv: &KeyValue,
+    ) -> Result<(), Halt> {
+        if self.epoch().is_none() {
+            return Ok(());
+        }
+        let record = write::decode(kv)?;
+        if self.active.contains_key(gid) {
+            self.refresh(cx, gid, Some(record), kv.mod_revision)?;
+            return self.advance(cx, gid);
+        }
+        let is_new = kv.create_revision == kv.mod_revision;
+        let off = is_new && record.created_ms.abs_diff(cx.now.group_ms) > RESTAMP_MS;
+        match record.due_ms {
+            None => self.agenda.forget(gid),
+            Some(due) if (off || due <= cx.now.group_ms) && self.has_room() => {
+                self.agenda.forget(gid);
+                let mut active = Active::new(record, kv.mod_revision);
+                active.events.extend(off.then_some(Event::Restamp));
+                self.active.insert(gid.clone(), active);
+                return self.advance(cx, gid);
+            }
+            Some(due) => self.agenda.note(gid, due),
+        }
+        Ok(())
+    }
+
+    /// A record was forgotten.
+    pub(crate) fn deleted(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) {
+        self.agenda.forget(gid);
+        self.drop_active(cx, gid);
+    }
+
+    /// Nothing here reads the keyspace's history.
+    pub(crate) fn revised(&mut self, cx: &mut Context<'_>, revision: Revision) {
+        if self.epoch().is_some() && revision.0 - self.compacted.0 >= COMPACT_EVERY {
+            self.compacted = revision;
+            cx.compact(revision);
+        }
+    }
+
+    pub(crate) fn tick(&mut self, cx: &mut Context<'_>) -> Result<(), Halt> {
+        match self.role {
+            Role::Pausing(until) if until <= cx.now.mono => self.take_ownership(cx),
+            Role::Driving(_) => self.tick_driving(cx)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn tick_driving(&mut self, cx: &mut Context<'_>) -> Result<(), Halt> {
+        while let Some((ms, _)) = self.wakes.first()
+            && *ms <= cx.now.group_ms
+            && let Some((_, gid)) = self.wakes.pop_first()
+        {
+            self.active.get_mut(&gid).expect("wakes are of active ones").wake_ms = None;
+            self.advance(cx, &gid)?;
+        }
+        while let Some((until, _)) = self.pauses.first()
+            && *until <= cx.now.mono
+            && let Some((_, gid)) = self.pauses.pop_first()
+        {
+            self.active.get_mut(&gid).expect("pauses are of active ones").paused_until = None;
+            self.advance(cx, &gid)?;
+        }
+        self.tick_index(cx);
+        Ok(())
+    }
+
+    pub(crate) fn next_deadline(&self, now: Now) -> Option<Duration> {
+        match self.role {
+            Role::Pausing(until) => Some(until),
+            Role::Driving(_) => {
+                let wake = self.wakes.first().map(|(ms, _)| *ms);
+                let group = wake.into_iter().chain(self.index_deadline(now.group_ms)).min();
+                let group = group.filter(|ms| *ms < u64::MAX).map(|ms| {
+                    now.mono + Duration::from_millis(ms.saturating_sub(now.group_ms))
+                });
+                group.into_iter().chain(self.pauses.first().map(|(until, _)| *until)).min()
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            active: self.active.len(),
+            waiting: self.agenda.len(),
+            calls: self.calls.len(),
+            is_driving: self.epoch().is_some(),
+            ..self.figures
+        }
+    }
+
+    pub(crate) fn invariants(&self) {
+        self.agenda.invariants();
+        let busy: usize = self.active.values().map(|active| active.busy.len()).sum();
+        assert_eq!(busy, self.calls.len(), "each call belongs to an active transaction");
+        for (gid, active) in &self.active {
+            active.invariants(gid);
+        }
+        let waking = self.active.values().filter(|active| active.wake_ms.is_some()).count();
+        assert_eq!(waking, self.wakes.len(), "wakes are of active ones");
+        let idle = !matches!(self.role, Role::Driving(_));
+        assert!(!idle || self.active.is_empty(), "work without ownership");
+    }
+}
+
+/// The mod revision that the first read of a failed comparison shows; 0: no such key.
+fn revision_in(result: &TxnResult, index: usize) -> Result<Revision, Halt> {
+    Ok(write::pairs(result, index)?.first().map_or(Revision(0), |kv| kv.mod_revision))
+}
+
+/// The revision that a transaction of the driver wrote at.
+fn written_at(result: &TxnResult) -> Revision {
+    match result.responses.first() {
+        Some(OpResult::Put(put)) => put.revision,
+        _ => result.revision,
+    }
+}
+
+/// What becomes of a record that was read.
+type Reread = Option<Record>;

@@ -1,0 +1,308 @@
+//! A transaction that is being worked on.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use quorate_kv::{Op, Revision, TxnResult};
+use quorate_outcall::{CallId, CallResult};
+
+use crate::answer;
+use crate::api::Halt;
+use crate::gid::GlobalTxnId;
+use crate::keys;
+use crate::kind::{self, Plan, Target};
+use crate::limits::{MAX_CALLS_PER_TXN, REFUSED_PAUSE_MS};
+use crate::machine::Context;
+use crate::record::{Answer, Class, Record, Status};
+use crate::transition::{Event, transition};
+use crate::write::{self, Found};
+
+use super::load::Load;
+use super::{Driver, Proposed, revision_in, written_at};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Active {
+    /// As applied last.
+    pub(super) record: Record,
+    /// When.
+    pub(super) revision: Revision,
+    /// Calls under way.
+    pub(super) busy: BTreeMap<Target, CallId>,
+    /// What has happened and is not written yet.
+    pub(super) events: VecDeque<Event>,
+    /// What is being written.
+    write: Option<Write>,
+    /// What is being read for calls.
+    pub(super) load: Option<Load>,
+    /// When to look at it again, by group time.
+    pub(super) wake_ms: Option<u64>,
+    /// No write before this.
+    pub(super) paused_until: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Write {
+    next: Record,
+    /// How many of the events it contains.
+    events: usize,
+}
+
+impl Active {
+    pub(super) fn new(record: Record, revision: Revision) -> Self {
+        Self {
+            record,
+            revision,
+            busy: BTreeMap::new(),
+            events: VecDeque::new(),
+            write: None,
+            load: None,
+            wake_ms: None,
+            paused_until: None,
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.write.is_some() || self.load.is_some() || self.paused_until.is_some()
+    }
+
+    pub(super) fn invariants(&self, gid: &GlobalTxnId) {
+        assert!(self.busy.len() <= MAX_CALLS_PER_TXN, "{gid}: too many calls");
+        assert!(self.write.is_none() || self.load.is_none(), "{gid}: reads while it writes");
+        assert!(self.write.as_ref().is_none_or(|w| w.events <= self.events.len()));
+        let rests = self.busy.is_empty() && self.wake_ms.is_none() && !self.is_held();
+        assert!(!rests, "{gid} is active, but nothing will advance it");
+    }
+}
+
+impl Driver {
+    /// Does what is to be done about a transaction now.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) -> Result<(), Halt> {
+        while let Some(active) = self.active.get_mut(gid) {
+            if active.is_held() || self.write_events(cx, gid) {
+                return Ok(());
+            }
+            let active = self.active.get_mut(gid).expect("it is active");
+            let busy: BTreeSet<Target> = active.busy.keys().copied().collect();
+            match kind::plan(cx.config, &active.record, cx.now.group_ms, &busy) {
+                Plan::Nothing => self.drop_active(cx, gid),
+                Plan::TimeOut => active.events.push_back(Event::TimeOut),
+                Plan::Skip(target) => {
+                    active.events.push_back(Event::Answered { target, answer: None });
+                }
+                Plan::Call(mut targets) => {
+                    targets.truncate(MAX_CALLS_PER_TXN.saturating_sub(busy.len()));
+                    if targets.is_empty() {
+                        return Ok(());
+                    }
+                    return self.load(cx, gid, targets);
+                }
+                Plan::Wait(until_ms) => {
+                    self.rest(cx, gid, until_ms);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what has happened down, if it changes anything.
+    fn write_events(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) -> bool {
+        let Some(epoch) = self.epoch() else { return true };
+        let active = self.active.get_mut(gid).expect("it is active");
+        if active.events.is_empty() {
+            return false;
+        }
+        let mut next = active.record.clone();
+        for event in &active.events {
+            let changed = transition(cx.config, &next, event, cx.stamp());
+            next = changed.expect("what the driver sees is never refused");
+        }
+        if next == active.record {
+            active.events.clear();
+            return false;
+        }
+        let mut txn = write::on(gid, active.revision);
+        txn.compare.push(write::stands_at(keys::own(), epoch));
+        txn.success = write::replace(gid, Some(&active.record), &next);
+        txn.failure.push(Op::Range(write::get(keys::own())));
+        active.write = Some(Write { next, events: active.events.len() });
+        let id = cx.txn(txn);
+        self.txns.insert(id, Proposed::Change(gid.clone()));
+        true
+    }
+
+    /// The write was applied, or its comparison failed.
+    pub(super) fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        gid: &GlobalTxnId,
+        result: &TxnResult,
+    ) -> Result<(), Halt> {
+        if result.succeeded {
+            let revision = written_at(result);
+            return self.settled(cx, gid, revision);
+        }
+        if Some(revision_in(result, 1)?) != self.epoch() {
+            self.depose(cx);
+            return Ok(());
+        }
+        let Found { record, revision } = Found::of(write::pairs(result, 0)?)?;
+        if let Some(active) = self.active.get_mut(gid) {
+            active.write = None;
+        }
+        self.refresh(cx, gid, record, revision)?;
+        self.advance(cx, gid)
+    }
+
+    /// The write stands.
+    fn settled(
+        &mut self,
+        cx: &mut Context<'_>,
+        gid: &GlobalTxnId,
+        revision: Revision,
+    ) -> Result<(), Halt> {
+        let Some(active) = self.active.get_mut(gid) else { return Ok(()) };
+        let write = active.write.take().expect("a write is under way");
+        active.events.drain(..write.events);
+        match write.next.status {
+            Status::Succeed => self.figures.succeeded += 1,
+            Status::Failed => self.figures.failed += 1,
+            _ => {}
+        }
+        self.refresh(cx, gid, Some(write.next), revision)?;
+        self.advance(cx, gid)
+    }
+
+    /// The write was refused; it is tried again.
+    pub(super) fn not_written(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) {
+        let until = cx.now.mono + cx.jittered(REFUSED_PAUSE_MS);
+        if let Some(active) = self.active.get_mut(gid) {
+            active.write = None;
+            active.paused_until = Some(until);
+            self.pauses.insert((until, gid.clone()));
+        }
+    }
+
+    /// After a write of unknown outcome: it stands, or something else does. If nothing has changed so far it may
+    /// yet be applied; both compare the same revision, so that one of the two writes will fail.
+    pub(super) fn read_again(
+        &mut self,
+        cx: &mut Context<'_>,
+        gid: &GlobalTxnId,
+        found: Found,
+    ) -> Result<(), Halt> {
+        let Some(active) = self.active.get_mut(gid) else { return Ok(()) };
+        let Some(write) = &active.write else { return Ok(()) };
+        if found.revision > active.revision && found.record.as_ref() == Some(&write.next) {
+            return self.settled(cx, gid, found.revision);
+        }
+        self.not_written(cx, gid);
+        self.refresh(cx, gid, found.record, found.revision)
+    }
+
+    /// This is how the record stands; older news is ignored.
+    pub(super) fn refresh(
+        &mut self,
+        cx: &mut Context<'_>,
+        gid: &GlobalTxnId,
+        record: super::Reread,
+        revision: Revision,
+    ) -> Result<(), Halt> {
+        let Some(active) = self.active.get_mut(gid) else { return Ok(()) };
+        let Some(record) = record else {
+            self.drop_active(cx, gid);
+            return Ok(());
+        };
+        if revision <= active.revision {
+            return Ok(());
+        }
+        active.record = record;
+        active.revision = revision;
+        self.cancel_useless(cx, gid);
+        Ok(())
+    }
+
+    /// Calls that the record does not ask for any more.
+    fn cancel_useless(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) {
+        let active = self.active.get_mut(gid).expect("it is active");
+        let callable = kind::callable(cx.config, &active.record);
+        let is_useful = |target: Target| {
+            callable.iter().any(|call| call.target == target)
+                || kind::late_answer(&active.record, target)
+        };
+        let useless: Vec<Target> =
+            active.busy.keys().copied().filter(|target| !is_useful(*target)).collect();
+        for target in useless {
+            let id = active.busy.remove(&target).expect("it was there");
+            self.calls.remove(&id);
+            cx.cancel(id);
+        }
+    }
+
+    /// A call has ended.
+    pub(crate) fn called(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: CallId,
+        result: &CallResult,
+    ) -> Result<(), Halt> {
+        let Some(call) = self.calls.remove(&id) else { return Ok(()) };
+        let active = self.active.get_mut(&call.gid).expect("calls are of active ones");
+        active.busy.remove(&call.target);
+        let strict = active.record.options.strict || cx.config.strict;
+        let answer = answer::classify(call.wire, strict, result);
+        let may_fail = kind::may_fail(&active.record, call.target);
+        match &answer {
+            None => self.figures.calls_succeeded += 1,
+            Some(answer) => {
+                self.figures.calls_failed += 1;
+                let is_fault = answer.class == Class::Failure && !may_fail;
+                self.figures.must_succeed_failures += u64::from(is_fault);
+            }
+        }
+        let answer = answer.map(|answer| told(answer, &call.url, may_fail));
+        active.events.push_back(Event::Answered { target: call.target, answer });
+        self.advance(cx, &call.gid)
+    }
+
+    /// Nothing to do now.
+    fn rest(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId, until_ms: u64) {
+        let active = self.active.get_mut(gid).expect("it is active");
+        if active.busy.is_empty() {
+            let due = active.record.due_ms;
+            self.drop_active(cx, gid);
+            if let Some(due) = due {
+                self.agenda.note(gid, due);
+            }
+            return;
+        }
+        if let Some(old) = active.wake_ms.replace(until_ms) {
+            self.wakes.remove(&(old, gid.clone()));
+        }
+        self.wakes.insert((until_ms, gid.clone()));
+    }
+
+    pub(super) fn drop_active(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) {
+        let Some(active) = self.active.remove(gid) else { return };
+        for id in active.busy.into_values() {
+            self.calls.remove(&id);
+            cx.cancel(id);
+        }
+        if let Some(ms) = active.wake_ms {
+            self.wakes.remove(&(ms, gid.clone()));
+        }
+        if let Some(until) = active.paused_until {
+            self.pauses.remove(&(until, gid.clone()));
+        }
+    }
+}
+
+/// A refusal in DTM's words.
+fn told(answer: Answer, url: &str, may_fail: bool) -> Answer {
+    if answer.class != Class::Failure || !may_fail {
+        return answer;
+    }
+    let text = format!("url:{url} return failed: {} FAILURE", answer.text);
+    Answer { text, ..answer }
+}

@@ -1,0 +1,138 @@
+//! From targets to calls: reads what they need, and makes them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_kv::RangeResult;
+use quorate_outcall::Call;
+
+use crate::api::Halt;
+use crate::call;
+use crate::gid::GlobalTxnId;
+use crate::keys;
+use crate::kind::Target;
+use crate::machine::Context;
+use crate::record::{Content, Part, Record, Source};
+use crate::write;
+
+use super::{Calling, Driver, Reading};
+
+/// What is being read for calls.
+#[derive(Debug)]
+pub(super) struct Load {
+    targets: Vec<Target>,
+    content: Option<Content>,
+    parts: BTreeMap<u32, Part>,
+    /// Reads that are still to come.
+    missing: usize,
+}
+
+impl Driver {
+    /// Reads what these calls need.
+    pub(super) fn load(
+        &mut self,
+        cx: &mut Context<'_>,
+        gid: &GlobalTxnId,
+        targets: Vec<Target>,
+    ) -> Result<(), Halt> {
+        let active = self.active.get_mut(gid).expect("it is active");
+        let wanted = wanted(gid, &active.record, &targets);
+        let missing = wanted.len();
+        assert!(missing > 0, "a URL stands somewhere");
+        active.load = Some(Load { targets, content: None, parts: BTreeMap::new(), missing });
+        for key in wanted {
+            let read = cx.read(write::get(key));
+            self.reads.insert(read, Reading::Load(gid.clone()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn loaded(
+        &mut self,
+        cx: &mut Context<'_>,
+        gid: &GlobalTxnId,
+        result: &RangeResult,
+    ) -> Result<(), Halt> {
+        let Some(active) = self.active.get_mut(gid) else { return Ok(()) };
+        let Some(load) = &mut active.load else { return Ok(()) };
+        load.missing -= 1;
+        if let Some(kv) = result.kvs.first() {
+            let broken = |cause| Halt(format!("content of {gid}: {cause}"));
+            match keys::part_number(&kv.key) {
+                Some(number) => {
+                    load.parts.insert(number, Part::decode(&kv.value).map_err(broken)?);
+                }
+                None => load.content = Some(Content::decode(&kv.value).map_err(broken)?),
+            }
+        }
+        if load.missing == 0 {
+            let load = active.load.take().expect("it is there");
+            self.make_calls(cx, gid, &load)?;
+        }
+        Ok(())
+    }
+
+    fn make_calls(
+        &mut self,
+        cx: &mut Context<'_>,
+        gid: &GlobalTxnId,
+        load: &Load,
+    ) -> Result<(), Halt> {
+        for target in &load.targets {
+            let active = self.active.get_mut(gid).expect("it is active");
+            let call = built(cx, gid, &active.record, *target, load)
+                .ok_or_else(|| Halt(format!("{gid}: no URL of {target:?} is stored")))?;
+            let calling = Calling {
+                gid: gid.clone(),
+                target: *target,
+                wire: call.wire,
+                url: call.url.split_once('?').map_or(call.url.as_str(), |(url, _)| url).to_owned(),
+            };
+            let id = cx.call(call);
+            let before = active.busy.insert(*target, id);
+            assert!(before.is_none(), "{gid}: {target:?} is called twice at a time");
+            self.calls.insert(id, calling);
+        }
+        // Sets the time to wake at, if something else waits meanwhile.
+        self.advance(cx, gid)
+    }
+}
+
+/// Keys that hold URL, payload and headers of these targets.
+fn wanted(gid: &GlobalTxnId, record: &Record, targets: &[Target]) -> Vec<Bytes> {
+    let mut in_content = record.has_headers;
+    let mut wanted = Vec::new();
+    for target in targets {
+        match target {
+            Target::Row(row) => match record.rows[*row].source {
+                Source::Step(_) => in_content = true,
+                Source::Part(number) => wanted.push(keys::part(gid, number)),
+            },
+            Target::Callback => in_content = true,
+        }
+    }
+    wanted.dedup();
+    wanted.extend(in_content.then(|| keys::content(gid)));
+    wanted
+}
+
+fn built(
+    cx: &Context<'_>,
+    gid: &GlobalTxnId,
+    record: &Record,
+    target: Target,
+    load: &Load,
+) -> Option<Call> {
+    let content = load.content.as_ref();
+    let part = match target {
+        Target::Row(row) => match record.rows[row].source {
+            Source::Part(number) => load.parts.get(&number),
+            Source::Step(_) => None,
+        },
+        Target::Callback => None,
+    };
+    let (url, payload) = call::address(record, target, content, part)?;
+    let named = call::named(gid, record, target, content);
+    let headers = content.map_or(&[][..], |content| &content.headers);
+    Some(call::build(cx.config, record, &named, &url, payload, headers))
+}

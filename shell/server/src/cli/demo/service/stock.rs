@@ -1,0 +1,114 @@
+//! Stock: pieces are available, frozen for somebody who is paying, or sold.
+//!
+//! A confirm consumes the reservation of its own transaction and nothing else that is frozen.
+
+use quorate_client::{BranchError, Error};
+
+use super::order::int;
+use super::{Change, Step, must_change_one};
+use crate::cli::demo::plan::{ITEMS, Order};
+
+pub(super) const SCHEMA: &[&str] = &[
+    "create table if not exists items (
+        item integer primary key,
+        available integer not null check (available >= 0),
+        frozen integer not null check (frozen >= 0),
+        sold integer not null check (sold >= 0)
+    )",
+    "create table if not exists reservations (
+        gid text primary key,
+        item integer not null,
+        pieces integer not null
+    )",
+];
+
+pub(super) const SUMS: &[(&str, &str)] = &[
+    ("available", "select sum(available) from items"),
+    ("frozen", "select sum(frozen) from items"),
+    ("sold", "select sum(sold) from items"),
+    ("reservations", "select count(*) from reservations"),
+];
+
+/// So many pieces of each item, unless they are there.
+pub(super) async fn fill(change: &mut Change<'_>, pieces: i64) -> Result<(), Error> {
+    for item in 0..ITEMS {
+        sqlx::query("insert or ignore into items values (?, ?, 0, 0)")
+            .bind(int(item))
+            .bind(pieces)
+            .execute(&mut **change)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn step(
+    step: Step,
+    change: &mut Change<'_>,
+    gid: &str,
+    order: &Order,
+) -> Result<(), BranchError> {
+    match step {
+        Step::Try => {
+            take(change, order, "update items set available = available - ?1, frozen = frozen + ?1
+                                 where item = ?2 and available >= ?1")
+            .await?;
+            let reserve = sqlx::query("insert into reservations values (?, ?, ?)")
+                .bind(gid)
+                .bind(int(order.item))
+                .bind(int(order.pieces));
+            must_change_one(change, reserve, "a reservation").await
+        }
+        Step::Confirm => {
+            release(change, gid, order, "update items set frozen = frozen - ?1, sold = sold + ?1
+                                         where item = ?2")
+            .await
+        }
+        Step::Cancel => {
+            release(change, gid, order, "update items set frozen = frozen - ?1,
+                                         available = available + ?1 where item = ?2")
+            .await
+        }
+        Step::Action => {
+            take(change, order, "update items set available = available - ?1, sold = sold + ?1
+                                 where item = ?2 and available >= ?1")
+            .await
+        }
+        Step::Compensate => {
+            let back = move_pieces(
+                "update items set sold = sold - ?1, available = available + ?1 where item = ?2",
+                order,
+            );
+            must_change_one(change, back, "pieces given back").await
+        }
+    }
+}
+
+type Statement = sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+fn move_pieces(statement: &'static str, order: &Order) -> Statement {
+    sqlx::query(statement).bind(int(order.pieces)).bind(int(order.item))
+}
+
+async fn take(
+    change: &mut Change<'_>,
+    order: &Order,
+    statement: &'static str,
+) -> Result<(), BranchError> {
+    let taken = move_pieces(statement, order).execute(&mut **change).await?;
+    if taken.rows_affected() == 1 {
+        return Ok(());
+    }
+    let (pieces, item) = (order.pieces, order.item);
+    Err(BranchError::Failure(format!("out of stock: there are no {pieces} of item {item}")))
+}
+
+async fn release(
+    change: &mut Change<'_>,
+    gid: &str,
+    order: &Order,
+    statement: &'static str,
+) -> Result<(), BranchError> {
+    let reservation = sqlx::query("delete from reservations where gid = ?").bind(gid);
+    must_change_one(change, reservation, "the reservation").await?;
+    must_change_one(change, move_pieces(statement, order), "reserved pieces").await
+}

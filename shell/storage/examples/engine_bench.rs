@@ -1,0 +1,244 @@
+//! What puts and reads cost in the engine alone: `cargo run --release -p quorate-storage --example engine_bench`.
+//!
+//! Three rows a put, as the key-value machine writes them, over 100,000 keys in random order; the engine
+//! thread flushes and compacts beside. Times are those that the threads were on a CPU (Linux, `schedstat`),
+//! so that a loaded machine blurs them less.
+
+use std::error::Error;
+use std::fs;
+use std::ops::Bound;
+use std::time::{Duration, Instant};
+
+use quorate_consensus::GroupId;
+use quorate_engine::{ACTIVE_TABLE_BYTES, Direction, Engine, MAX_SEALED_TABLES, Read};
+use quorate_storage::{DiskEngine, EngineOptions, EngineThread};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const KEYS: u64 = 100_000;
+const PUTS: u64 = 400_000;
+const READS: u64 = 200_000;
+
+/// A small generator (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+struct Bench {
+    engine: DiskEngine,
+    thread: Option<EngineThread>,
+    random: Random,
+    revision: u64,
+}
+
+fn head(key: u64) -> Vec<u8> {
+    format!("h\0\0\0\x01/registry/pods/default/pod-{key:013}").into_bytes()
+}
+
+fn version(key: u64, revision: u64) -> Vec<u8> {
+    let mut row = format!("v\0\0\0\x01\0\x28/registry/pods/default/pod-{key:013}").into_bytes();
+    row.extend_from_slice(&(!revision).to_be_bytes());
+    row.extend_from_slice(&[0; 4]);
+    row
+}
+
+fn change(revision: u64) -> Vec<u8> {
+    let mut row = b"r\0\0\0\x01".to_vec();
+    row.extend_from_slice(&revision.to_be_bytes());
+    row.extend_from_slice(&[0; 4]);
+    row
+}
+
+impl Bench {
+    fn put(&mut self) -> Outcome<()> {
+        let key = self.random.below(KEYS);
+        self.revision += 1;
+        let value = [self.revision as u8; 256 + 25];
+        self.engine.insert(&version(key, self.revision), &value)?;
+        self.engine.insert(&head(key), &value)?;
+        self.engine.insert(&change(self.revision), &head(key)[3..])?;
+        self.engine.publish();
+        if self.engine.usage().active_bytes >= ACTIVE_TABLE_BYTES {
+            while self.engine.usage().sealed_tables >= MAX_SEALED_TABLES {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            self.engine.seal(self.revision)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `count` times; prints what one cost this thread, and the engine thread beside.
+    fn run(
+        &mut self,
+        name: &str,
+        count: u64,
+        mut one: impl FnMut(&mut Self) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let (begin, own, all) = (Instant::now(), on_cpu("thread-self")?, all_on_cpu()?);
+        let mut longest = Duration::ZERO;
+        for _ in 0..count {
+            let begin = Instant::now();
+            one(self)?;
+            longest = longest.max(begin.elapsed());
+        }
+        let wall = begin.elapsed();
+        let own = on_cpu("thread-self")? - own;
+        let all = all_on_cpu()? - all;
+        println!(
+            "{name:34} {:>7} ns own, {:>7} ns beside, {:>7} ns wall; longest {longest:?}; resident {} MiB",
+            own / count,
+            (all - own) / count,
+            wall.as_nanos() as u64 / count,
+            resident()? >> 20,
+        );
+        Ok(())
+    }
+
+    /// Waits until everything that is sealed is on disk and compaction rests: the threads do nothing.
+    fn rest(&mut self) -> Outcome<()> {
+        let mut last = 0;
+        loop {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = all_on_cpu()?;
+            // Asking costs some too.
+            if now - last < 1_000_000 && self.engine.figures().sealed_tables == 0 {
+                self.engine.publish();
+                return Ok(());
+            }
+            last = now;
+        }
+    }
+}
+
+fn on_cpu(task: &str) -> Outcome<u64> {
+    let line = fs::read_to_string(format!("/proc/{task}/schedstat"))?;
+    Ok(line.split_whitespace().next().ok_or("empty")?.parse()?)
+}
+
+fn all_on_cpu() -> Outcome<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir("/proc/self/task")? {
+        sum += on_cpu(&format!("self/task/{}", task?.file_name().to_string_lossy()))?;
+    }
+    Ok(sum)
+}
+
+fn resident() -> Outcome<u64> {
+    let line = fs::read_to_string("/proc/self/statm")?;
+    Ok(line.split_whitespace().nth(1).ok_or("short")?.parse::<u64>()? * 4096)
+}
+
+fn main() -> Outcome<()> {
+    let dir = tempfile::tempdir()?;
+    let engine = DiskEngine::open(dir.path(), GroupId(1), 1, true, &EngineOptions::new(128 << 20))?;
+    let thread = EngineThread::start(&engine, |event| {
+        if let quorate_storage::EngineEvent::Failed(error) = event {
+            eprintln!("{error}");
+        }
+    })?;
+    let only_puts = std::env::args().nth(1).is_some_and(|argument| argument == "puts");
+    let mut bench = Bench { engine, thread: Some(thread), random: Random(1), revision: 0 };
+    bench.run("put (3 rows), to the last flush", PUTS, |bench| {
+        bench.put()?;
+        if bench.revision == PUTS {
+            bench.rest()?;
+        }
+        Ok(())
+    })?;
+    bench.run("put again, with the first at rest", PUTS, |bench| {
+        bench.put()?;
+        if bench.revision == 2 * PUTS {
+            bench.rest()?;
+        }
+        Ok(())
+    })?;
+    println!("{:?}", bench.engine.figures());
+    if only_puts {
+        return Ok(());
+    }
+    for _ in 0..20_000 {
+        bench.put()?;
+    }
+    bench.run("owner: get", READS, |bench| {
+        let key = bench.random.below(KEYS);
+        bench.engine.get(&head(key))?;
+        Ok(())
+    })?;
+    bench.run("owner: get of what is absent", READS, |bench| {
+        let key = KEYS + bench.random.below(KEYS);
+        bench.engine.get(&head(key))?;
+        Ok(())
+    })?;
+    let snapshot = bench.engine.snapshot();
+    bench.run("snapshot: get", READS, |bench| {
+        let key = bench.random.below(KEYS);
+        snapshot.get(&head(key))?;
+        Ok(())
+    })?;
+    bench.run("snapshot: get of what is absent", READS, |bench| {
+        let key = KEYS + bench.random.below(KEYS);
+        snapshot.get(&head(key))?;
+        Ok(())
+    })?;
+    bench.run("snapshot: first scan of 10", 1, |bench| {
+        let low = head(bench.random.below(KEYS));
+        let range = (Bound::Included(&low[..]), Bound::Unbounded);
+        snapshot.scan(range, Direction::Forward).take(10).count();
+        Ok(())
+    })?;
+    bench.run("snapshot: scan of 10", 20_000, |bench| {
+        let low = head(bench.random.below(KEYS));
+        let range = (Bound::Included(&low[..]), Bound::Unbounded);
+        snapshot.scan(range, Direction::Forward).take(10).count();
+        Ok(())
+    })?;
+    bench.run("snapshot: scan of everything (1)", 1, |_| {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        println!("{} pairs", snapshot.scan(all, Direction::Forward).count());
+        Ok(())
+    })?;
+    drop(snapshot);
+    bench.run("snapshot with nothing new", READS, |bench| {
+        drop(bench.engine.snapshot());
+        Ok(())
+    })?;
+    bench.run("put, a snapshot every 64", PUTS / 4, |bench| {
+        bench.put()?;
+        if bench.revision.is_multiple_of(64) {
+            drop(bench.engine.snapshot());
+        }
+        Ok(())
+    })?;
+    bench.run("put, a snapshot and a get each", PUTS / 4, |bench| {
+        bench.put()?;
+        let snapshot = bench.engine.snapshot();
+        let key = bench.random.below(KEYS);
+        snapshot.get(&head(key))?;
+        Ok(())
+    })?;
+    bench.run("put, snapshot and scan of 10 per 64", PUTS / 4, |bench| {
+        bench.put()?;
+        if bench.revision.is_multiple_of(64) {
+            let snapshot = bench.engine.snapshot();
+            let low = head(bench.random.below(KEYS));
+            let range = (Bound::Included(&low[..]), Bound::Unbounded);
+            snapshot.scan(range, Direction::Forward).take(10).count();
+        }
+        Ok(())
+    })?;
+    bench.rest()?;
+    println!("resident at rest {} MiB", resident()? >> 20);
+    drop(bench.thread.take());
+    Ok(())
+}
