@@ -49,6 +49,14 @@ pub async fn run<C: Client>(clients: Vec<C>, servers: &[Pid], length: Duration) 
     Ok(meter.scale(Sample::new(&all, window.secs(), meter.server_us, meter.generator_us), window))
 }
 
+/// Waits for all tasks; the first error ends the wait.
+pub async fn all(mut tasks: JoinSet<Result<()>>) -> Result<()> {
+    while let Some(done) = tasks.join_next().await {
+        done.context("a client panicked")??;
+    }
+    Ok(())
+}
+
 async fn merge(mut tasks: JoinSet<Result<Vec<u32>>>) -> Result<Latencies> {
     let mut all = latencies();
     while let Some(done) = tasks.join_next().await {

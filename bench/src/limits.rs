@@ -18,6 +18,12 @@ pub const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 pub const MAX_STREAMS: u32 = 16 * 1024;
 /// Longest time a single call may take before a run counts as failed.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest time that a compaction may take while puts go on.
+pub const COMPACTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// Time for background work after a fill, before anything is read off.
+pub const SETTLE: Duration = Duration::from_secs(3);
+/// Load average at the start above which a table says that the machine was not quiet.
+pub const QUIET_LOAD: f64 = 0.5;
 /// Calls in flight in an open loop; what would come on top is counted as missed.
 pub const OPEN_LOOP_IN_FLIGHT: usize = 20_000;
 /// Interval at which an open loop sends what is due.

@@ -25,9 +25,19 @@ impl Pid {
 
     /// Resident memory in bytes.
     pub fn rss(self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    pub fn peak_rss(self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(self, name: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0))
             .with_context(|| format!("process {} is gone", self.0))?;
-        status_kib(&status, "VmRSS:").map(|k| k * 1024).context("/proc/<pid>/status has no VmRSS")
+        let kib = status_kib(&status, name);
+        kib.map(|k| k * 1024).with_context(|| format!("/proc/<pid>/status has no {name}"))
     }
 }
 
@@ -69,6 +79,11 @@ pub fn machine() -> String {
     format!("{cores} cores ({}), {gib} GiB, Linux {series}", model.unwrap_or("unknown processor"))
 }
 
+/// Processes that ran or waited to run, on average over the last minute.
+pub fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 /// The file system that holds `path`, by its type (`ext4`, `tmpfs`, …).
 pub fn file_system(path: &Path) -> Option<String> {
     let mounts = fs::read_to_string("/proc/mounts").ok()?;
@@ -91,7 +106,8 @@ mod tests {
     #[test]
     fn our_own_process_can_be_read() {
         assert!(Pid::own().rss().unwrap() > 1024 * 1024);
-        assert!(Pid::own().cpu_us().is_ok());
+        assert!(Pid::own().peak_rss().unwrap() >= Pid::own().rss().unwrap());
+        assert!(Pid::own().cpu_us().is_ok() && load_average().is_some());
         assert!(file_system(Path::new("/proc/self")).is_some_and(|t| t == "proc"));
     }
 }

@@ -1,5 +1,7 @@
 //! The table: one line a row, the sides beside each other, the ratio, and what was asked for.
 
+use crate::rows::compaction::Compaction;
+use crate::rows::growth::{AXES, Axis, Growth};
 use crate::rows::store::{Large, Restart};
 use crate::rows::{Row, Target};
 use crate::sample::Sample;
@@ -16,6 +18,10 @@ pub enum Cell {
     Restart(Restart),
     /// The large store.
     Large(Large),
+    /// A compaction under load.
+    Compaction(Compaction),
+    /// Growth of the cost, an entry an axis.
+    Growth(Vec<Growth>),
 }
 
 /// One row of the table.
@@ -60,6 +66,14 @@ impl Line {
             }
             (Some(Cell::Restart(ours)), Some(Cell::Restart(peer))) => restart_verdict(ours, peer),
             (Some(Cell::Large(ours)), _) => large_verdict(ours),
+            (Some(Cell::Compaction(ours)), peer) => {
+                let peer = match peer {
+                    Some(Cell::Compaction(peer)) => Some(peer),
+                    _ => None,
+                };
+                compaction_verdict(ours, peer)
+            }
+            (Some(Cell::Growth(ours)), Some(Cell::Growth(peer))) => growth_verdict(ours, peer),
             _ => String::new(),
         }
     }
@@ -133,12 +147,29 @@ fn format_cell(cell: &Cell) -> String {
             r.restart.as_secs_f64(),
         ),
         Cell::Large(l) => format!(
-            "{} over 100 k keys · {} over 10 M · {} resident · {} on disk",
+            "{} over a small store · {} over {} keys · fill {:.1} s · {} resident, at most {} · {} on disk",
             format_run(&l.small),
             format_run(&l.large),
-            mib(l.rss),
+            grouped(l.keys as f64),
+            l.fill.as_secs_f64(),
+            mib(l.rss.0),
+            mib(l.rss.1),
             mib(l.disk),
         ),
+        Cell::Compaction(c) => format!(
+            "{} revisions in {:.1} s · before: {} · during: {}",
+            grouped(c.revisions as f64),
+            c.took.as_secs_f64(),
+            format_run(&c.before),
+            format_run(&c.during),
+        ),
+        Cell::Growth(axes) => {
+            let axis = |(axis, growth): (&Axis, &Growth)| {
+                let (small, large) = growth.cpu_us;
+                format!("{} {small:.1} → {large:.1} µs ({:.2}×)", axis.name, growth.factor())
+            };
+            AXES.iter().zip(axes).map(axis).collect::<Vec<_>>().join(" · ")
+        }
     }
 }
 
@@ -196,13 +227,39 @@ fn restart_verdict(ours: &Restart, peer: &Restart) -> String {
     )
 }
 
+/// The configured cache and 512 MiB: what the large store may take.
+const LARGE_MEMORY_BYTES: u64 = (128 + 512) << 20;
+
 fn large_verdict(ours: &Large) -> String {
-    let kept = ours.large.rate / ours.small.rate;
+    let (kept, fits) = (ours.large.rate / ours.small.rate, ours.rss.1 <= LARGE_MEMORY_BYTES);
     let (resolve, goal) = (pass(kept >= 0.5), pass(kept >= 0.75));
     format!(
-        "{:.0} % of the small store's rate; ≥ 50 %: {resolve}; goal ≥ 75 %: {goal}",
-        kept * 100.0
+        "{:.0} % of the small store's rate; ≥ 50 %: {resolve}; goal ≥ 75 %: {goal}; memory ≤ {} (cache + \
+         512 MiB): {}",
+        kept * 100.0,
+        mib(LARGE_MEMORY_BYTES),
+        pass(fits)
     )
+}
+
+fn compaction_verdict(ours: &Compaction, peer: Option<&Compaction>) -> String {
+    let ratio = ours.ratio();
+    let (resolve, goal) = (pass(ratio < 3.0), pass(ratio < 1.5));
+    let peer = peer.map(|peer| format!(" (etcd {:.2}×)", peer.ratio())).unwrap_or_default();
+    format!("p99.9 during {ratio:.2}× of before{peer}; < 3×: {resolve}; goal < 1.5×: {goal}")
+}
+
+/// What may grow by noise alone.
+const GROWTH_NOISE: f64 = 1.1;
+
+/// Nothing is written of how much is fine, so the peer says it: ours may grow as etcd's does.
+fn growth_verdict(ours: &[Growth], peer: &[Growth]) -> String {
+    let axis = |(axis, (ours, peer)): (&Axis, (&Growth, &Growth))| {
+        let met = ours.factor() <= peer.factor().max(1.0) * GROWTH_NOISE;
+        format!("{} {:.2}× to {:.2}×: {}", axis.name, ours.factor(), peer.factor(), pass(met))
+    };
+    let verdicts = AXES.iter().zip(ours.iter().zip(peer)).map(axis).collect::<Vec<_>>();
+    format!("ours grows no faster than etcd's: {}", verdicts.join("; "))
 }
 
 fn pass(met: bool) -> &'static str {
@@ -268,6 +325,57 @@ mod tests {
         assert!(l.verdict().contains("≥ 1.5×: **missed**"), "{}", l.verdict());
         l.set("quorate", run(160.0, 2.5));
         assert!(l.verdict().contains("≥ 1.5×: met; goal ≥ 2×: **missed**"), "{}", l.verdict());
+    }
+
+    #[test]
+    fn a_compaction_is_judged_against_its_own_server() {
+        let cell = |before: f64, during: f64| {
+            Cell::Compaction(Compaction {
+                before: Sample { p999_ms: before, ..Sample::default() },
+                during: Sample { p999_ms: during, ..Sample::default() },
+                took: std::time::Duration::from_secs(2),
+                revisions: 1_000_000,
+            })
+        };
+        let mut l = line("compaction", 1);
+        l.set("quorate", cell(10.0, 20.0));
+        let alone = l.verdict();
+        assert!(alone.contains("2.00×") && alone.contains("< 3×: met; goal < 1.5×: **missed**"));
+        l.set("etcd", cell(10.0, 45.0));
+        assert!(l.verdict().contains("(etcd 4.50×)"), "{}", l.verdict());
+    }
+
+    #[test]
+    fn growth_is_judged_by_the_peers() {
+        let cell = |large: f64| {
+            Cell::Growth(AXES.iter().map(|_| Growth { cpu_us: (10.0, large) }).collect())
+        };
+        let mut l = line("growth", 1);
+        l.set("quorate", cell(14.0));
+        l.set("etcd", cell(13.0));
+        assert_eq!(l.verdict().matches(": met").count(), AXES.len(), "{}", l.verdict());
+        l.set("etcd", cell(12.0));
+        assert_eq!(l.verdict().matches("**missed**").count(), AXES.len(), "{}", l.verdict());
+    }
+
+    #[test]
+    fn the_large_store_must_fit_into_memory_too() {
+        let run = |rate| Sample { rate, ..Sample::default() };
+        let large = |peak_mib: u64| {
+            Cell::Large(Large {
+                small: run(100.0),
+                large: run(60.0),
+                keys: 10,
+                fill: std::time::Duration::ZERO,
+                rss: (0, peak_mib << 20),
+                disk: 0,
+            })
+        };
+        let mut l = line("put-10m", 1);
+        l.set("quorate", large(640));
+        assert!(l.verdict().contains("≥ 50 %: met") && l.verdict().ends_with("MiB): met"));
+        l.set("quorate", large(641));
+        assert!(l.verdict().ends_with("**missed**"), "{}", l.verdict());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The rows of the table, as data: what runs, with how many clients, and what is asked of it.
 
+pub mod compaction;
+pub mod growth;
 pub mod kv;
 pub mod lock;
 pub mod store;
@@ -39,6 +41,21 @@ pub enum Load {
     Restart,
     /// Puts into a store of ten million keys, larger than the cache.
     Large,
+    /// A compaction of a million revisions while puts go on.
+    Compaction,
+    /// The cost of an operation with ten times the keys, clients, watchers.
+    Growth,
+}
+
+/// When a row runs that nobody named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// In every table.
+    Always,
+    /// Not in a quick one: it takes minutes.
+    Full,
+    /// Never.
+    Named,
 }
 
 /// A ratio against etcd that is asked for: to resolve the issue, and as the goal.
@@ -66,7 +83,7 @@ pub struct Row {
     /// Asked of three.
     pub three: Option<Target>,
     /// Whether it runs without being named.
-    pub usual: bool,
+    pub when: When,
 }
 
 const NO_CPU: (f64, f64) = (f64::INFINITY, f64::INFINITY);
@@ -78,7 +95,7 @@ const fn rate(resolve: f64, goal: f64) -> Option<Target> {
 const WATCH: Option<Target> = Some(Target { rate: (1.5, 2.0), cpu: (0.7, 0.5) });
 
 const fn row(name: &'static str, load: Load, clients: usize, conns: usize) -> Row {
-    Row { name, load, clients, conns, one: None, three: None, usual: true }
+    Row { name, load, clients, conns, one: None, three: None, when: When::Always }
 }
 
 const GET: Load = Load::Kv(Work::Get { serializable: false });
@@ -89,7 +106,7 @@ const SERVICE: Load = Load::Lock { one_name: false, service: true };
 const SERVICE_ONE: Load = Load::Lock { one_name: true, service: true };
 
 /// All rows, in the order of the table.
-pub const ROWS: [Row; 20] = [
+pub const ROWS: [Row; 22] = [
     Row { one: rate(1.3, 1.5), three: rate(1.3, 1.5), ..row("put-1", PUT, 1, 1) },
     Row { three: rate(2.0, 3.0), ..row("put-64", PUT, 64, 4) },
     Row { one: rate(1.7, 2.0), three: rate(2.0, 3.0), ..row("put-256", PUT, 256, 4) },
@@ -103,17 +120,23 @@ pub const ROWS: [Row; 20] = [
         ..row("txn-256", Load::Kv(Work::Txn), 256, 4)
     },
     row("mixed-256", Load::Kv(Work::Mixed), 256, 4),
-    Row { one: rate(1.7, 2.0), ..row("lock-256", RECIPE, 256, 4) },
-    row("lock-one-name-16", RECIPE_ONE, 16, 4),
-    Row { one: rate(1.7, 2.0), ..row("lock-service-256", SERVICE, 256, 4) },
-    Row { one: rate(20.0, 50.0), ..row("lock-service-one-name-16", SERVICE_ONE, 16, 4) },
+    Row { one: rate(1.7, 2.0), ..row("lock-recipe", RECIPE, 256, 4) },
+    row("lock-recipe-one-name", RECIPE_ONE, 16, 4),
+    Row { one: rate(1.7, 2.0), when: When::Named, ..row("lock-service", SERVICE, 256, 4) },
+    Row {
+        one: rate(20.0, 50.0),
+        when: When::Named,
+        ..row("lock-service-one-name", SERVICE_ONE, 16, 4)
+    },
     row("watch-1-64", Load::Watch { writers: 1 }, 64, 4),
     row("watch-1-256", Load::Watch { writers: 1 }, 256, 4),
     Row { one: WATCH, three: WATCH, ..row("watch-1-1000", Load::Watch { writers: 1 }, 1000, 16) },
     Row { one: WATCH, three: WATCH, ..row("watch-64-64", Load::Watch { writers: 64 }, 64, 4) },
     row("open-50", Load::Open, 256, 4),
     row("restart-1m", Load::Restart, 0, 1),
-    Row { usual: false, ..row("put-10m", Load::Large, 256, 4) },
+    Row { when: When::Full, ..row("compaction", Load::Compaction, 256, 4) },
+    Row { when: When::Full, ..row("growth", Load::Growth, 256, 4) },
+    Row { when: When::Named, ..row("put-10m", Load::Large, 256, 4) },
 ];
 
 impl Row {
@@ -157,7 +180,7 @@ impl Row {
 
     /// Brings a fresh cluster into the state that the row starts from.
     pub async fn prepare(&self, cluster: &Cluster) -> Result<()> {
-        if matches!(self.load, Load::Kv(_) | Load::Open) {
+        if matches!(self.load, Load::Kv(_) | Load::Open | Load::Compaction) {
             let conn = Conn::open(cluster.addresses()[0]).await?;
             kv::fill(&conn, KEYS).await?;
         }
@@ -197,7 +220,9 @@ impl Row {
                 watch::run(&conns, &pids, writers, self.clients, length).await
             }
             Load::Open => open::run(&conns, &pids, rate, length).await,
-            Load::Restart | Load::Large => unreachable!("store rows are driven by `store`"),
+            Load::Restart | Load::Large | Load::Compaction | Load::Growth => {
+                unreachable!("these rows are driven by files of their own")
+            }
         }
     }
 }

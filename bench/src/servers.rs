@@ -92,6 +92,11 @@ impl Cluster {
         self.pids().into_iter().map(Pid::rss).sum()
     }
 
+    /// The most that each node ever had resident, added up, in bytes.
+    pub fn peak_rss(&self) -> Result<u64> {
+        self.pids().into_iter().map(Pid::peak_rss).sum()
+    }
+
     /// Bytes in the data directories.
     pub fn disk(&self) -> Result<u64> {
         dir_bytes(self.dir.path())

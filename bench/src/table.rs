@@ -1,8 +1,9 @@
 //! `kv`: runs the rows on every side, prints the table, and puts it into the document.
 
-use crate::proc::machine;
+use crate::limits::{KEYS, QUIET_LOAD};
+use crate::proc::{load_average, machine};
 use crate::report::{Cell, Line, Table, update};
-use crate::rows::{Load, ROWS, Row, capacity, store};
+use crate::rows::{Load, ROWS, Row, When, capacity, compaction, growth, store};
 use crate::sample::{Sample, median};
 use crate::servers::{Cluster, Program};
 use anyhow::{Context, Result, ensure};
@@ -31,6 +32,10 @@ pub struct Options {
     /// Only this row; may be given several times.
     #[arg(long)]
     pub only: Vec<String>,
+    /// Other size than usual of rows about size, to try them out: keys of put-10m, revisions of compaction, the
+    /// large number of keys of growth. The table names what it was.
+    #[arg(long)]
+    pub size: Option<u64>,
     /// Put the table into this Markdown file, in the place of the last one for as many nodes.
     #[arg(long)]
     pub write: Option<PathBuf>,
@@ -51,8 +56,13 @@ impl Options {
             ensure!(ROWS.iter().any(|r| r.name == name), "no row {name}; there are: {}", names());
         }
         let wanted = |r: &&Row| self.only.iter().any(|n| n == r.name);
+        let unnamed = |r: &&Row| match r.when {
+            When::Always => true,
+            When::Full => !self.quick,
+            When::Named => false,
+        };
         let all = self.only.is_empty();
-        Ok(ROWS.iter().filter(|r| if all { r.usual } else { wanted(r) }).copied().collect())
+        Ok(ROWS.iter().filter(|r| if all { unnamed(r) } else { wanted(r) }).copied().collect())
     }
 }
 
@@ -84,8 +94,9 @@ pub async fn run(options: &Options) -> Result<()> {
         println!("skipped: {name} (no binary was named)");
     }
     let about = format!(
-        "{}; generator and servers share it; {} interleaved runs of {} s a side, medians; {} node(s).",
+        "{}; generator and servers share it; {}; {} interleaved runs of {} s a side, medians; {} node(s).",
         machine(),
+        quiet(load_average()),
         options.runs(),
         options.length().as_secs(),
         options.nodes,
@@ -105,10 +116,21 @@ pub async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What else ran when the table was begun: nothing should.
+fn quiet(load: Option<f64>) -> String {
+    match load {
+        None => "load average at the start unknown".to_owned(),
+        Some(load) if load <= QUIET_LOAD => format!("load average at the start {load:.2}"),
+        Some(load) => format!("load average at the start {load:.2}: **the machine was not quiet**"),
+    }
+}
+
 async fn measure_row(row: &Row, sides: &[Side], options: &Options) -> Line {
     let mut line = Line::new(*row, options.nodes);
     let cells = match row.load {
         Load::Restart | Load::Large => store_row(row, sides, options).await,
+        Load::Compaction => compaction_row(row, sides, options).await,
+        Load::Growth => growth_row(sides, options).await,
         _ => interleaved(row, sides, options).await,
     };
     match cells {
@@ -172,13 +194,75 @@ async fn store_row(row: &Row, sides: &[Side], options: &Options) -> Result<Cells
         let cell = match row.load {
             Load::Large => {
                 let conns = row.conns(options.nodes);
-                store::large(&cluster, row.clients, conns).await.map(Cell::Large)
+                let keys = options.size.unwrap_or(store::LARGE);
+                store::large(&cluster, row.clients, conns, keys).await.map(Cell::Large)
             }
             _ => store::restart(&mut cluster).await.map(Cell::Restart),
         };
         cells.push((side.name, cell.context(side.name)?));
     }
     Ok(cells)
+}
+
+/// Sends at half of what the slowest side can do, so that a compaction finds room on each.
+async fn compaction_row(row: &Row, sides: &[Side], options: &Options) -> Result<Cells> {
+    let revisions = options.size.unwrap_or(compaction::REVISIONS);
+    let mut running = Vec::new();
+    let mut rate = f64::INFINITY;
+    for side in sides.iter().filter(|s| s.name != BARE) {
+        let started = Running::start(side, row, options.nodes).await.context(side.name)?;
+        let started = started.context("every side has puts")?;
+        rate = rate.min(capacity(&started.cluster, row).await? / 2.0);
+        running.push((started, Vec::new()));
+    }
+    for _ in 0..if options.quick { 1 } else { options.runs().div_ceil(2) } {
+        for (side, found) in &mut running {
+            let length = options.length();
+            let run = compaction::measure(&side.cluster, row, rate, revisions, length).await;
+            found.push(run.with_context(|| format!("{}: {}", side.name, side.cluster.log_tail()))?);
+        }
+    }
+    let middle = |(side, found): (Running, Vec<_>)| {
+        Ok((side.name, Cell::Compaction(compaction::middle(found)?)))
+    };
+    running.into_iter().map(middle).collect()
+}
+
+/// All axes on all sides in turn, small before large, those that need a fuller store last.
+async fn growth_row(sides: &[Side], options: &Options) -> Result<Cells> {
+    let keys = options.size.unwrap_or(10 * KEYS);
+    let mut running = Vec::new();
+    for side in sides.iter().filter(|s| s.name != BARE) {
+        let cluster = Cluster::start(&side.program, options.nodes).context(side.name)?;
+        running.push((side.name, growth::Side::new(cluster).await.context(side.name)?));
+    }
+    let axes = 0..growth::AXES.len();
+    let (by_keys, others): (Vec<_>, Vec<_>) =
+        axes.clone().partition(|axis| growth::grows_by_keys(*axis));
+    along(&mut running, axes, false, keys, options).await?;
+    along(&mut running, others.into_iter(), true, keys, options).await?;
+    for (name, side) in &mut running {
+        side.fill_up(keys).await.context(*name)?;
+    }
+    along(&mut running, by_keys.into_iter(), true, keys, options).await?;
+    running.iter().map(|(name, side)| Ok((*name, Cell::Growth(side.growth()?)))).collect()
+}
+
+async fn along(
+    running: &mut [(&'static str, growth::Side)],
+    axes: impl Iterator<Item = usize>,
+    large: bool,
+    keys: u64,
+    options: &Options,
+) -> Result<()> {
+    for axis in axes {
+        for _ in 0..options.runs() {
+            for (name, side) in running.iter_mut() {
+                side.run(axis, large, keys, options.length()).await.context(*name)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -197,7 +281,18 @@ mod tests {
         let rows = options("--only put-10m --only get-64").rows().unwrap();
         assert_eq!(rows.iter().map(|r| r.name).collect::<Vec<_>>(), ["get-64", "put-10m"]);
         assert!(options("--only put").rows().is_err());
-        assert!(options("").rows().unwrap().iter().all(|r| r.usual));
+        let named = |words: &str, name: &str| {
+            options(words).rows().unwrap().iter().any(|row| row.name == name)
+        };
+        assert!(named("", "growth") && named("", "lock-recipe") && !named("", "put-10m"));
+        assert!(named("--quick", "put-1") && !named("--quick", "compaction"));
+        assert!(named("--quick --only compaction --size 1000", "compaction"));
+    }
+
+    #[test]
+    fn a_machine_that_is_not_quiet_is_told() {
+        assert!(quiet(Some(3.2)).contains("3.20: **the machine was not quiet**"));
+        assert_eq!(quiet(Some(0.1)), "load average at the start 0.10");
     }
 
     #[test]

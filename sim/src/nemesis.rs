@@ -30,8 +30,8 @@ pub(crate) enum Undo {
     PowerLoss(NodeId),
     /// Power fails everywhere, right after an election.
     PowerLossAll(NodeId),
-    /// A leader stops soon after its election; whether its disk was slow.
-    LeaderStops(NodeId, bool),
+    /// A leader stops soon after its election; who could replace its entries.
+    LeaderStops(NodeId, Option<NodeId>),
     /// One more step of a clock that jumps in steps (planted).
     JumpOn(NodeId, u32),
 }
@@ -129,18 +129,16 @@ impl World {
         }
     }
 
-    /// Someone was elected. Entries that only one or two servers have, of one term and of the next, are
-    /// what the rules about old terms are for (Raft, figure 8). Two ways to get there: the leader has its
-    /// entries to itself, or others have them before its own disk has.
+    /// Someone was elected. Entries that one or two servers have, of one term and of the next, are what the
+    /// rules about old terms are for (Raft, figure 8). So leaders keep their entries to themselves, until one
+    /// of them comes back with old ones that a rival can still replace: then others get them before
+    /// its own disk has anything of the new term.
     pub(crate) fn leader_fails(&mut self, id: NodeId) {
         if self.healed.is_some() || self.now() >= self.unrest_until {
             return;
         }
-        let Some(up) = self.server(id).up() else { return };
-        let raft = up.node.raft_machine();
-        let old_entries = raft.commit().next() < raft.last_index();
-        let slow_disk = self.rng_fault.chance(if old_entries { 600 } else { 150 });
-        if slow_disk {
+        let rival = self.checks.rival_of(id);
+        if rival.is_some() {
             let slow = Latency { sync_us: 400_000, slow_one_in: 0, slow_us: 0 };
             self.server(id).disk.set_latency(slow);
         } else if self.rng_fault.chance(850) {
@@ -150,7 +148,7 @@ impl World {
         }
         self.hit(FaultKind::LeaderFails, id);
         let us = self.rng_fault.between(10_000, 300_000);
-        self.queue.after_us(us, Event::Undo(Undo::LeaderStops(id, slow_disk)));
+        self.queue.after_us(us, Event::Undo(Undo::LeaderStops(id, rival)));
     }
 
     /// What it sends reaches nobody, or only one.
@@ -162,24 +160,26 @@ impl World {
         alone.for_each(|other| self.network.cut(id, *other));
     }
 
-    /// It stops; after a slow disk without what was not synced, and another server, perhaps the one that
+    /// It stops; if it has a rival, without what was not synced, and a third server, perhaps the one that
     /// had taken its entries, is not there for the next election.
-    fn leader_stops(&mut self, id: NodeId, slow_disk: bool) {
+    fn leader_stops(&mut self, id: NodeId, rival: Option<NodeId>) {
         self.network.mend();
         self.usual_syncs(id);
         if self.healed.is_some() || !self.server(id).is_up() {
             return;
         }
-        if !slow_disk {
+        let Some(rival) = rival else {
             let crash = if self.rng_fault.chance(700) { Crash::Kill } else { Crash::PowerLoss };
             let us = self.rng_fault.between(10_000, 2_000_000);
             return self.restart(id, crash, us);
-        }
+        };
         let us = self.rng_fault.between(10_000, 400_000);
         self.restart(id, Crash::PowerLoss, us);
-        let mut others: Vec<NodeId> = self.servers.keys().copied().collect();
-        let away = *self.rng_fault.pick(&others);
-        others.retain(|other| *other != away);
+        let third: Vec<NodeId> =
+            self.servers.keys().copied().filter(|other| ![id, rival].contains(other)).collect();
+        let away = *self.rng_fault.pick(&third);
+        let others: Vec<NodeId> =
+            self.servers.keys().copied().filter(|other| *other != away).collect();
         self.network.partition(&[away], &others);
         self.queue.after_us(3_000_000, Event::Undo(Undo::Mend));
     }
@@ -410,7 +410,7 @@ impl World {
                 self.break_one(FaultKind::PowerLossAll, id);
             }
             Undo::PowerLoss(_) | Undo::PowerLossAll(_) => {}
-            Undo::LeaderStops(id, slow_disk) => self.leader_stops(id, slow_disk),
+            Undo::LeaderStops(id, rival) => self.leader_stops(id, rival),
             Undo::JumpOn(id, left) => {
                 self.server(id).clock.jump(now, 400_000);
                 self.input(id, Input::Tick);

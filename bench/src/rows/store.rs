@@ -3,7 +3,7 @@
 
 use crate::closed;
 use crate::keys::key;
-use crate::limits::{KEYS, START_POLL, START_TIMEOUT};
+use crate::limits::{KEYS, SETTLE, START_POLL, START_TIMEOUT};
 use crate::rows::kv::{KvLoad, Work, fill};
 use crate::sample::{Sample, median};
 use crate::servers::Cluster;
@@ -14,10 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Keys of the restart row.
 const MILLION: u64 = 1_000_000;
-/// Keys of the large row.
-const LARGE: u64 = 10_000_000;
-/// Time for background work after a fill, before memory is read.
-const SETTLE: Duration = Duration::from_secs(3);
+/// Keys of the large row, if nobody says otherwise.
+pub const LARGE: u64 = 10_000_000;
 /// Length of a run of the large row, and their number.
 const LARGE_RUN: (Duration, usize) = (Duration::from_secs(5), 3);
 
@@ -41,8 +39,12 @@ pub struct Large {
     pub small: Sample,
     /// Puts over all keys, after it.
     pub large: Sample,
-    /// Resident memory at the end, in bytes.
-    pub rss: u64,
+    /// Keys in the large store.
+    pub keys: u64,
+    /// Time of the fill.
+    pub fill: Duration,
+    /// Resident memory at the end, in bytes, and the most that it ever was.
+    pub rss: (u64, u64),
     /// Bytes in the data directories.
     pub disk: u64,
 }
@@ -75,14 +77,17 @@ async fn get(address: std::net::SocketAddr) -> Result<usize> {
     Ok(conn.kv().range(range).await?.into_inner().kvs.len())
 }
 
-/// Puts into a small store, fills it, puts into the large one.
-pub async fn large(cluster: &Cluster, clients: usize, conns: usize) -> Result<Large> {
+/// Puts into a small store, fills it up to `keys`, puts into the large one.
+pub async fn large(cluster: &Cluster, clients: usize, conns: usize, keys: u64) -> Result<Large> {
     let conns = Conn::open_many(&cluster.addresses(), conns).await?;
-    let small = puts(cluster, &conns, clients, KEYS).await?;
-    fill(conns.first().context("a row has connections")?, LARGE).await?;
+    let small = puts(cluster, &conns, clients, KEYS.min(keys)).await?;
+    let begun = Instant::now();
+    fill(conns.first().context("a row has connections")?, keys).await?;
+    let fill = begun.elapsed();
     tokio::time::sleep(SETTLE).await;
-    let large = puts(cluster, &conns, clients, LARGE).await?;
-    Ok(Large { small, large, rss: cluster.rss()?, disk: cluster.disk()? })
+    let large = puts(cluster, &conns, clients, keys).await?;
+    let rss = (cluster.rss()?, cluster.peak_rss()?);
+    Ok(Large { small, large, keys, fill, rss, disk: cluster.disk()? })
 }
 
 async fn puts(cluster: &Cluster, conns: &[Conn], clients: usize, keys: u64) -> Result<Sample> {

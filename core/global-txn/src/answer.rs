@@ -79,7 +79,8 @@ fn grpc(code: u16, message: &str) -> Option<Answer> {
         FAILED_PRECONDITION => Class::Ongoing,
         _ => Class::Error,
     };
-    let text = if class == Class::Error { format!("code {code}: {message}") } else { message.to_owned() };
+    let text =
+        if class == Class::Error { format!("code {code}: {message}") } else { message.to_owned() };
     answer(class, excerpt(text.as_bytes()))
 }
 
@@ -125,7 +126,11 @@ mod tests {
             (201, "", Some(Class::Error)),
             (204, "", Some(Class::Error)),
             (500, "", Some(Class::Error)),
-            (200, r#"{"jsonrpc":"2.0","error":{"code":-32901},"result":null}"#, Some(Class::Failure)),
+            (
+                200,
+                r#"{"jsonrpc":"2.0","error":{"code":-32901},"result":null}"#,
+                Some(Class::Failure),
+            ),
             (200, r#"{"jsonrpc":"2.0","error":{"code":-32902}}"#, Some(Class::Ongoing)),
             (200, r#"{"jsonrpc":"2.0","error":{"code":1}}"#, Some(Class::Error)),
             (200, r#"{"jsonrpc":"2.0","error":null}"#, None),

@@ -6,7 +6,7 @@
 //! - `Txn` is proposed once, as a command in [`KEYSPACE`]; answered by `Input::Txn` with the same id, after
 //!   it was applied here, or once it is known that nothing was appended, or that nobody knows.
 //! - `Range` is read from what has been applied here, **at once**: `Input::Range` comes before any other input.
-//!   `more` and the pairs are used, `count` is not.
+//!   `more` and the pairs are used, `count` is not, so that `View::page` with `range` and `limit` will do.
 //! - `Call` goes to the machine of outgoing calls; answered by `Input::Called` exactly once, unless it was
 //!   cancelled: then an answer may still come and is ignored.
 //! - `Compact` is a hint: forget the keyspace's history before this revision. Nobody reads it. Not answered.

@@ -12,6 +12,7 @@ use crate::api::Config;
 use crate::gid::GlobalTxnId;
 use crate::json;
 use crate::kind::Target;
+use crate::read;
 use crate::record::{Content, Kind, Op, Part, Protocol, Record, Source};
 
 /// Branch id of check-backs and callbacks.
@@ -48,10 +49,9 @@ pub(crate) fn address(
             let payload = content.payloads.get(step as usize).cloned();
             Some((url.clone(), payload.unwrap_or_default()))
         }
-        Source::Part(number) => {
+        Source::Part(_) => {
             let part = part?;
-            let before = record.rows[..row].iter().filter(|r| r.source == Source::Part(number));
-            let url = part.urls.get(before.count())?;
+            let url = part.urls.get(read::place(record, row))?;
             let no_payload = record.kind == Kind::Xa;
             let data = if no_payload { Bytes::new() } else { part.data.clone() };
             Some((url.clone(), data))
@@ -210,7 +210,9 @@ fn rpc_body(url: &str, named: &Named<'_>, payload: &Bytes) -> Bytes {
     put_json(method.unwrap_or_default(), &mut out);
     out.push_str(r#","params":{"#);
     let inside = payload.trim_ascii();
-    if json::is_object(inside) && let Ok(text) = std::str::from_utf8(&inside[1..inside.len() - 1]) {
+    if json::is_object(inside)
+        && let Ok(text) = std::str::from_utf8(&inside[1..inside.len() - 1])
+    {
         out.push_str(text);
         out.push_str(if text.trim().is_empty() { "" } else { "," });
     }

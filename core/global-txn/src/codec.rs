@@ -8,8 +8,8 @@ use quorate_kv::codec::DecodeError;
 use quorate_kv::codec::wire::{Reader, Writer};
 
 use crate::record::{
-    Answer, Class, Content, Kind, Op, Options, Part, Protocol, Record, Row, RowStatus,
-    Source, Status, Step, Tries,
+    Answer, Class, Content, Kind, Op, Options, Part, Protocol, Record, Row, RowStatus, Source,
+    Status, Step, Tries,
 };
 
 const VERSION: u8 = 1;

@@ -181,9 +181,7 @@ fn fields(kind: Kind) -> Result<&'static [(Op, &'static str)], Refused> {
     }
 }
 
-fn workflow_step(
-    request: &BranchRequest,
-) -> Result<(Vec<(Op, RowStatus, bool)>, Part), Refused> {
+fn workflow_step(request: &BranchRequest) -> Result<(Vec<(Op, RowStatus, bool)>, Part), Refused> {
     let status = RowStatus::named(request.field("status")).ok_or_else(|| {
         Refused::error(format!("unknown status of a step: '{}'", request.field("status")))
     })?;

@@ -102,15 +102,14 @@ fn submit(body: &Body) -> Result<Event, Refused> {
     }
 }
 
-fn go_on(
-    config: &Config,
-    record: &Record,
-    event: &Event,
-    at: Stamp,
-) -> Result<Decision, Refused> {
+fn go_on(config: &Config, record: &Record, event: &Event, at: Stamp) -> Result<Decision, Refused> {
     let next = Box::new(transition(config, record, event, at)?);
     let is_new = *next != *record;
-    Ok(if is_new { Decision::Write { record: next, extra: Vec::new() } } else { Decision::Keep(next) })
+    Ok(if is_new {
+        Decision::Write { record: next, extra: Vec::new() }
+    } else {
+        Decision::Keep(next)
+    })
 }
 
 /// A branch joins. One that is there already may join again if it is the same, byte for byte: its
@@ -124,9 +123,10 @@ fn join(
 ) -> Result<Decision, Refused> {
     let kind = kind_named(&branch.trans_type)?;
     let (rows, part) = registration(kind, record.options.protocol, branch)?;
-    let same = record.rows.iter().find(|row| {
-        row.branch_id == branch.branch_id && rows.iter().any(|(op, ..)| *op == row.op)
-    });
+    let same = record
+        .rows
+        .iter()
+        .find(|row| row.branch_id == branch.branch_id && rows.iter().any(|(op, ..)| *op == row.op));
     let is_same = same.map(|row| {
         let has_status = rows.iter().any(|(op, status, _)| *op == row.op && *status == row.status);
         (row.source, has_status)

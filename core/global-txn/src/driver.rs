@@ -220,12 +220,10 @@ impl Driver {
     ) -> Result<(), Halt> {
         match self.reads.remove(&id) {
             None => Ok(()),
-            Some(Reading::Due(gid)) => {
-                if let Some(kv) = result.kvs.first() {
-                    self.changed(cx, &gid, kv)?;
-                }
-                Ok(())
-            }
+            Some(Reading::Due(gid)) => match result.kvs.first() {
+                None => Ok(()),
+                Some(kv) => self.stands(cx, &gid, write::decode(kv)?, kv.mod_revision, None),
+            },
             Some(Reading::Again(gid)) => self.read_again(cx, &gid, Found::of(&result.kvs)?),
             Some(Reading::Load(gid)) => self.loaded(cx, &gid, &result),
             Some(Reading::Agenda(until_ms)) => self.agenda_read(cx, until_ms, &result),
@@ -233,7 +231,8 @@ impl Driver {
         }
     }
 
-    /// A record has changed, or was read: this is how it stands.
+    /// A record has changed. One that was made under a time that is not the group's is stamped anew: its node's
+    /// estimate lagged.
     pub(crate) fn changed(
         &mut self,
         cx: &mut Context<'_>,
@@ -244,18 +243,30 @@ impl Driver {
             return Ok(());
         }
         let record = write::decode(kv)?;
+        let is_new = kv.create_revision == kv.mod_revision;
+        let is_off = is_new && record.created_ms.abs_diff(cx.now.group_ms) > RESTAMP_MS;
+        self.stands(cx, gid, record, kv.mod_revision, is_off.then_some(Event::Restamp))
+    }
+
+    /// This is how a record stands, and what is to be done to it at once.
+    fn stands(
+        &mut self,
+        cx: &mut Context<'_>,
+        gid: &GlobalTxnId,
+        record: Record,
+        revision: Revision,
+        event: Option<Event>,
+    ) -> Result<(), Halt> {
         if self.active.contains_key(gid) {
-            self.refresh(cx, gid, Some(record), kv.mod_revision)?;
+            self.refresh(cx, gid, Some(record), revision)?;
             return self.advance(cx, gid);
         }
-        let is_new = kv.create_revision == kv.mod_revision;
-        let off = is_new && record.created_ms.abs_diff(cx.now.group_ms) > RESTAMP_MS;
         match record.due_ms {
             None => self.agenda.forget(gid),
-            Some(due) if (off || due <= cx.now.group_ms) && self.has_room() => {
+            Some(due) if (event.is_some() || due <= cx.now.group_ms) && self.has_room() => {
                 self.agenda.forget(gid);
-                let mut active = Active::new(record, kv.mod_revision);
-                active.events.extend(off.then_some(Event::Restamp));
+                let mut active = Active::new(record, revision);
+                active.events.extend(event);
                 self.active.insert(gid.clone(), active);
                 return self.advance(cx, gid);
             }
@@ -312,9 +323,9 @@ impl Driver {
             Role::Driving(_) => {
                 let wake = self.wakes.first().map(|(ms, _)| *ms);
                 let group = wake.into_iter().chain(self.index_deadline(now.group_ms)).min();
-                let group = group.filter(|ms| *ms < u64::MAX).map(|ms| {
-                    now.mono + Duration::from_millis(ms.saturating_sub(now.group_ms))
-                });
+                let group = group
+                    .filter(|ms| *ms < u64::MAX)
+                    .map(|ms| now.mono + Duration::from_millis(ms.saturating_sub(now.group_ms)));
                 group.into_iter().chain(self.pauses.first().map(|(until, _)| *until)).min()
             }
             _ => None,
@@ -357,6 +368,3 @@ fn written_at(result: &TxnResult) -> Revision {
         _ => result.revision,
     }
 }
-
-/// What becomes of a record that was read.
-type Reread = Option<Record>;

@@ -15,9 +15,7 @@ use quorate_kv::{
     TxnRequest, TxnResult,
 };
 
-use crate::api::{
-    Halt, Progress, ReadId, Refused, Reply, Request, RequestId, TxnId, TxnOutcome,
-};
+use crate::api::{Halt, Progress, ReadId, Refused, Reply, Request, RequestId, TxnId, TxnOutcome};
 use crate::decide::{Decision, decide, gid_of};
 use crate::gid::GlobalTxnId;
 use crate::keys;

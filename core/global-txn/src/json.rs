@@ -102,7 +102,9 @@ mod tests {
 
     #[test]
     fn what_is_no_object_has_no_fields() {
-        for text in ["", "{", "}", "[]", "x", "\"{}\"", "{a:1}", "{\"a\"}", "{\"a\":1,}", "{\"a\":}", "{]}"] {
+        for text in
+            ["", "{", "}", "[]", "x", "\"{}\"", "{a:1}", "{\"a\"}", "{\"a\":1,}", "{\"a\":}", "{]}"]
+        {
             assert!(!is_object(text.as_bytes()), "{text}");
         }
         assert!(is_object(b"{}") && is_object(b"{\"a\":{}}"));

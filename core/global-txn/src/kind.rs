@@ -44,7 +44,7 @@ pub enum Plan {
     Skip(Target),
     /// Its time is over.
     TimeOut,
-    /// Nothing before this group time, in ms.
+    /// Nothing before this group time, in ms, unless a call that is under way ends.
     Wait(u64),
     /// Nothing at all: it is final.
     Nothing,
@@ -66,30 +66,31 @@ pub fn plan(config: &Config, record: &Record, now_ms: u64, busy: &BTreeSet<Targe
     if deadline(config, record).is_some_and(|deadline| now_ms >= deadline) {
         return Plan::TimeOut;
     }
-    let callable = callable(config, record);
-    let ready = callable.iter().filter(|call| {
-        call.from_ms <= now_ms
-            && !busy.contains(&call.target)
-            && !saga::is_blocked(record, call.target, busy)
+    let mut free = callable(config, record);
+    free.retain(|call| {
+        !busy.contains(&call.target) && !saga::is_blocked(record, call.target, busy)
     });
+    let ready = free.iter().filter(|call| call.from_ms <= now_ms);
     let ready: Vec<Target> = ready.map(|call| call.target).collect();
     if let Some(skipped) = ready.iter().find(|target| !record.has_url(**target)) {
         return Plan::Skip(*skipped);
     }
-    if ready.is_empty() { Plan::Wait(wait(config, record)) } else { Plan::Call(ready) }
+    if ready.is_empty() {
+        return Plan::Wait(earliest(&free, deadline(config, record)));
+    }
+    Plan::Call(ready)
 }
 
 /// Under which time the transaction belongs into the due index. Work that can be done at once is due since
 /// the status began, so that the entry need not move while the work goes on.
 pub(crate) fn due(config: &Config, record: &Record) -> Option<u64> {
-    (!record.status.is_final()).then(|| wait(config, record))
+    let callable = callable(config, record);
+    (!record.status.is_final()).then(|| earliest(&callable, deadline(config, record)))
 }
 
-fn wait(config: &Config, record: &Record) -> u64 {
-    let calls = callable(config, record).into_iter().map(|call| call.from_ms);
-    let next = calls.chain(deadline(config, record)).min();
-    // Nothing callable and no deadline: somebody is waited for, for ever (a saga that was only prepared).
-    next.unwrap_or(u64::MAX)
+/// With nothing to call and no deadline somebody is waited for, for ever (a saga that was only prepared).
+fn earliest(calls: &[Callable], deadline: Option<u64>) -> u64 {
+    calls.iter().map(|call| call.from_ms).chain(deadline).min().unwrap_or(u64::MAX)
 }
 
 /// Why the calls so far did not bring the transaction to its end, if it now only waits.
@@ -220,7 +221,8 @@ impl Record {
 
     /// Rows of this operation that have not ended, in order.
     fn open(&self, op: &Op) -> impl DoubleEndedIterator<Item = usize> {
-        let open = move |(_, row): &(usize, &Row)| row.op == *op && row.status == RowStatus::Prepared;
+        let open =
+            move |(_, row): &(usize, &Row)| row.op == *op && row.status == RowStatus::Prepared;
         self.rows.iter().enumerate().filter(open).map(|(at, _)| at).collect::<Vec<_>>().into_iter()
     }
 }

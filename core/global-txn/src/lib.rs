@@ -67,8 +67,11 @@ pub mod keys;
 mod kind;
 pub mod limits;
 mod machine;
+pub mod read;
 mod record;
 mod rng;
+#[cfg(test)]
+mod tests;
 mod transition;
 mod waiters;
 mod write;

@@ -23,7 +23,9 @@ use crate::api::{Config, Refused, WorkflowOutcome};
 use crate::gid::GlobalTxnId;
 use crate::kind::{self, Target};
 use crate::limits::MAX_TEXT;
-use crate::record::{Answer, Class, Kind, Op, Options, Record, Row, RowStatus, Source, Status, Tries};
+use crate::record::{
+    Answer, Class, Kind, Op, Options, Record, Row, RowStatus, Source, Status, Tries,
+};
 
 /// When something happens, and a random number for whatever is to be spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -232,7 +234,8 @@ fn abort(record: &mut Record, trans_type: &str, reason: &str, at: Stamp) -> Resu
     let second_phase = [Kind::Tcc, Kind::Xa, Kind::ThreePhase].contains(&record.kind);
     let can = matches!(status, Status::Prepared | Status::Aborting);
     if !second_phase || !can || trans_type != record.kind.name() {
-        let text = format!("trans type: '{trans_type}' current status '{}', cannot abort.", status.name());
+        let text =
+            format!("trans type: '{trans_type}' current status '{}', cannot abort.", status.name());
         return Err(Refused::failure(text).at(status));
     }
     if status == Status::Prepared {
@@ -425,10 +428,13 @@ pub(crate) fn settle(config: &Config, record: &mut Record, at: Stamp) {
             enter(record, status, at);
             continue;
         }
-        let skipped = kind::callable(config, record).into_iter().find_map(|call| match call.target {
-            Target::Row(row) if !record.rows[row].has_url && call.from_ms <= at.group_ms => Some(row),
-            _ => None,
-        });
+        let skipped =
+            kind::callable(config, record).into_iter().find_map(|call| match call.target {
+                Target::Row(row) if !record.rows[row].has_url && call.from_ms <= at.group_ms => {
+                    Some(row)
+                }
+                _ => None,
+            });
         let Some(row) = skipped else { return };
         end_row(record, row, RowStatus::Succeed, at);
     }
@@ -461,9 +467,8 @@ pub(crate) fn assert_consistent(record: &Record) {
     let is_final = record.status.is_final();
     assert_eq!(record.due_ms.is_none(), is_final, "due in status {:?}", record.status);
     assert_eq!(record.done_ms.is_some(), is_final, "done in status {:?}", record.status);
-    let done = |op: &Op| {
-        record.rows.iter().any(|row| row.op == *op && row.status == RowStatus::Succeed)
-    };
+    let done =
+        |op: &Op| record.rows.iter().any(|row| row.op == *op && row.status == RowStatus::Succeed);
     for (yes, no) in [(Op::Confirm, Op::Cancel), (Op::Commit, Op::Rollback)] {
         let both = record.kind != Kind::Workflow && done(&yes) && done(&no);
         assert!(!both, "told both {} and {}", yes.name(), no.name());

@@ -31,9 +31,8 @@ impl Found {
 
 /// The record in a pair.
 pub(crate) fn decode(kv: &KeyValue) -> Result<Record, Halt> {
-    Record::decode(&kv.value).map_err(|cause| {
-        Halt(format!("record {}: {cause}", String::from_utf8_lossy(&kv.key)))
-    })
+    Record::decode(&kv.value)
+        .map_err(|cause| Halt(format!("record {}: {cause}", String::from_utf8_lossy(&kv.key))))
 }
 
 /// Reads one key.

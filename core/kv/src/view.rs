@@ -12,8 +12,8 @@ use crate::layout;
 use crate::machine::{Path, branch, next};
 use crate::read::{Keys, resolve};
 use crate::types::{
-    KeyspaceId, LeaseId, Op, OpResult, RangeRequest, RangeResult, Refusal, Revision, TxnRequest,
-    TxnResult,
+    KeyRange, KeyspaceId, LeaseId, Op, OpResult, RangeRequest, RangeResult, Refusal, Revision,
+    TxnRequest, TxnResult,
 };
 
 mod hash;
@@ -49,6 +49,24 @@ impl<S: Read> View<S> {
         self.check_alarm()?;
         let at = self.resolve(request.revision)?;
         Ok(self.keys().range(request, at, self.revision)?)
+    }
+
+    /// The first pairs of a range, in order of keys. Unlike [`Self::range`] it stops at the limit and counts
+    /// nothing (`count` is 0), so that a page of a long range costs no more than the page.
+    ///
+    /// # Errors
+    /// `Corrupt` refused; or the engine failed.
+    pub fn page(&self, range: &KeyRange, limit: usize) -> Result<RangeResult, ReadError> {
+        self.check_alarm()?;
+        let mut result = RangeResult { revision: self.revision, ..RangeResult::default() };
+        for pair in self.keys().pairs(range, None, Direction::Forward) {
+            if result.kvs.len() == limit {
+                result.more = true;
+                break;
+            }
+            result.kvs.push(pair?);
+        }
+        Ok(result)
     }
 
     /// Carries out a transaction for which `check::is_read_only` holds.

@@ -54,8 +54,10 @@ pub trait BarrierTable {
     ///
     /// # Errors
     /// The database's.
-    fn reason(&mut self, row: Row<'_>)
-    -> impl Future<Output = Result<Option<String>, Error>> + Send;
+    fn reason(
+        &mut self,
+        row: Row<'_>,
+    ) -> impl Future<Output = Result<Option<String>, Error>> + Send;
 }
 
 /// What to do with a call.

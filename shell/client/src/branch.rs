@@ -136,7 +136,8 @@ mod tests {
             BranchCall::from_query("x=1&gid=a%26b&trans_type=tcc&branch_id=01&op=cancel").unwrap();
         assert_eq!((call.gid.as_str(), call.branch_id.as_str()), ("a&b", "01"));
         assert_eq!(call.undoes(), Some("try"));
-        for query in ["", "gid=a&trans_type=tcc&branch_id=01", "gid=&trans_type=t&branch_id=1&op=o"] {
+        for query in ["", "gid=a&trans_type=tcc&branch_id=01", "gid=&trans_type=t&branch_id=1&op=o"]
+        {
             assert!(BranchCall::from_query(query).is_err(), "{query}");
         }
     }

@@ -114,8 +114,11 @@ impl Coordinator {
         let url = format!("{}/{path}", self.base);
         let body = self.http.get(&url, self.patience).await?.result(&url)?;
         let text = || String::from_utf8_lossy(&body).into_owned();
-        serde_json::from_slice(&body)
-            .map_err(|_| Error::Failed { url, status: 200, message: text() })
+        serde_json::from_slice(&body).map_err(|_| Error::Failed {
+            url,
+            status: 200,
+            message: text(),
+        })
     }
 
     /// Makes a transaction known: branches can be registered from now on.

@@ -70,9 +70,10 @@ impl Saga {
 
     fn body(&self) -> Map<String, Value> {
         let mut body = body_of(&self.gid, "saga", &self.options);
-        let steps = self.steps.iter().map(|step| {
-            json!({ "action": step.action_url, "compensate": step.compensate_url })
-        });
+        let steps = self
+            .steps
+            .iter()
+            .map(|step| json!({ "action": step.action_url, "compensate": step.compensate_url }));
         body.insert("steps".to_owned(), steps.collect());
         let payloads = self.steps.iter().map(|step| step.body.as_str());
         body.insert("payloads".to_owned(), payloads.collect());

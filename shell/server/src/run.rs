@@ -194,6 +194,12 @@ impl Server {
         for listener in bound.clients {
             tasks.push(tokio::spawn(serve::accept(listener, runtimes.clone())));
         }
+        if !bound.dtm.is_empty() {
+            let runtimes: Vec<_> = self.lanes.iter().map(Lane::serve_dtm).collect();
+            for listener in bound.dtm {
+                tasks.push(tokio::spawn(serve::accept(listener, runtimes.clone())));
+            }
+        }
         for listener in bound.peers {
             let (peers, snapshots) = (Arc::clone(&self.peers), Arc::clone(&self.snapshots));
             tasks.push(tokio::spawn(peer::serve(listener, peers, snapshots)));

@@ -30,7 +30,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(2 * 3600);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Connections on their way from the accepting runtime to the one that serves them.
-const HANDED_OVER: usize = 1024;
+pub(crate) const HANDED_OVER: usize = 1024;
 
 /// What serving a connection needs.
 #[derive(Clone)]

@@ -54,7 +54,8 @@ impl DirectoryLock {
     /// `Held` if another process, or this one, has it; nothing was changed.
     pub fn acquire(directory: &Path) -> Result<Self, LockError> {
         let path = directory.join(LOCK_FILE);
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         match options.open(&path) {
             Ok(file) => Self::lock(file, directory),
             Err(source) => Err(LockError::Io { path, source }),

@@ -65,6 +65,13 @@ impl Logs {
         self.0.entry(node).or_default()
     }
 
+    /// A server that has an entry of a later term than `term` at `index`.
+    #[must_use]
+    pub fn newer_at(&self, index: u64, term: Term) -> Option<NodeId> {
+        let newer = |log: &Log| log.entry(index).is_some_and(|entry| entry.term > term);
+        self.0.iter().find(|(_, log)| newer(log)).map(|(node, _)| *node)
+    }
+
     /// A server started with this.
     pub fn recovered(&mut self, node: NodeId, recovered: &Recovered) {
         self.0.insert(node, Log::new(recovered.start, recovered.entries.clone()));

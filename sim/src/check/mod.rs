@@ -214,6 +214,14 @@ impl Checks {
         self.note(Property::LeaderCompleteness, at, result);
     }
 
+    /// Who could replace the first entry of `leader` that is not committed: with an entry of its own there,
+    /// of a later term. For who wants to make it happen.
+    pub fn rival_of(&mut self, leader: NodeId) -> Option<NodeId> {
+        let open = self.machine.committed().len() as u64 + 1;
+        let term = self.logs.of(leader).entry(open)?.term;
+        self.logs.newer_at(open, term)
+    }
+
     /// A server has applied more of its log.
     pub fn applied(&mut self, at: Time, node: NodeId, from: u64, to: u64, revision: i64) {
         let (facts, result) = self.machine.applied(node, self.logs.of(node), from, to, revision);

@@ -206,7 +206,7 @@ impl Driver {
         &mut self,
         cx: &mut Context<'_>,
         gid: &GlobalTxnId,
-        record: super::Reread,
+        record: Option<Record>,
         revision: Revision,
     ) -> Result<(), Halt> {
         let Some(active) = self.active.get_mut(gid) else { return Ok(()) };

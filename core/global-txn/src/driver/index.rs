@@ -110,11 +110,7 @@ impl Driver {
         self.reads.insert(read, Reading::Old);
     }
 
-    pub(super) fn purge(
-        &mut self,
-        cx: &mut Context<'_>,
-        result: &RangeResult,
-    ) -> Result<(), Halt> {
+    pub(super) fn purge(&mut self, cx: &mut Context<'_>, result: &RangeResult) -> Result<(), Halt> {
         self.index.purge_ms = cx.now.group_ms + PURGE_INTERVAL_MS;
         let Some(epoch) = self.epoch().filter(|_| !result.kvs.is_empty()) else {
             self.index.is_purging = false;

@@ -103,9 +103,8 @@ fn is_undone(record: &Record, step: usize) -> bool {
 }
 
 fn can_undo(record: &Record, step: usize) -> bool {
-    let mut dependents = steps(record).filter(|later| {
-        prerequisites(record, *later).any(|before| before == step)
-    });
+    let mut dependents =
+        steps(record).filter(|later| prerequisites(record, *later).any(|before| before == step));
     dependents.all(|later| is_undone(record, later))
 }
 
@@ -127,11 +126,14 @@ pub(crate) fn late_answer(record: &Record, target: Target) -> bool {
 pub(crate) fn check_orders(orders: &[Vec<u32>], steps: usize) -> Result<(), Refused> {
     let named = orders.iter().flatten().map(|before| *before as usize);
     if orders.len() > steps || named.into_iter().any(|before| before >= steps) {
-        return Err(Refused::error(format!("orders name a step that does not exist: {steps} steps")));
+        return Err(Refused::error(format!(
+            "orders name a step that does not exist: {steps} steps"
+        )));
     }
     let mut done = vec![false; steps];
     loop {
-        let waits = |step: usize| !orders.get(step).into_iter().flatten().all(|b| done[*b as usize]);
+        let waits =
+            |step: usize| !orders.get(step).into_iter().flatten().all(|b| done[*b as usize]);
         let free: Vec<usize> = (0..steps).filter(|step| !done[*step] && !waits(*step)).collect();
         if free.is_empty() {
             break;
@@ -139,7 +141,9 @@ pub(crate) fn check_orders(orders: &[Vec<u32>], steps: usize) -> Result<(), Refu
         free.into_iter().for_each(|step| done[step] = true);
     }
     match done.iter().position(|done| !done) {
-        Some(step) => Err(Refused::error(format!("orders are cyclic: step {step} waits for itself"))),
+        Some(step) => {
+            Err(Refused::error(format!("orders are cyclic: step {step} waits for itself")))
+        }
         None => Ok(()),
     }
 }

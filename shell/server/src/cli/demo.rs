@@ -56,7 +56,9 @@ pub(super) fn service(args: &[String]) -> Result<(), Fatal> {
 }
 
 fn help() -> Result<(), Fatal> {
-    say("quorate demo order: orders, stock, points and delivery change together, whatever is killed\n");
+    say(
+        "quorate demo order: orders, stock, points and delivery change together, whatever is killed\n",
+    );
     for flag in options::FLAGS {
         say(format_args!("  --{:<14} {}", format!("{} {}", flag.name, flag.value), flag.help));
     }

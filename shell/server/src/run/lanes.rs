@@ -10,6 +10,7 @@ use quorate_storage::{LatencyHistogram, WalHandle};
 use tokio::runtime::{Handle as RuntimeHandle, Runtime as TokioRuntime};
 use tokio::sync::{oneshot, watch};
 
+use crate::api::dtm;
 use crate::api::etcd::{Api, Identity, Parts as ApiParts};
 use crate::config::Config;
 use crate::exit::Fatal;
@@ -117,6 +118,18 @@ impl Lane {
         let faces = Faces { api: self.api.clone(), wal, checkpoints };
         let _entered = self.on.enter();
         (self.on.clone(), serve::start(faces))
+    }
+
+    /// Starts to take connections of DTM's clients.
+    pub(super) fn serve_dtm(&self) -> (RuntimeHandle, serve::Connections) {
+        let api = dtm::Api {
+            handle: self.handle(),
+            max_request_bytes: self.api.max_request_bytes,
+            stopping: self.api.stopping.clone(),
+            metrics: Arc::clone(&self.api.metrics),
+        };
+        let _entered = self.on.enter();
+        (self.on.clone(), dtm::start(api))
     }
 
     /// Ends its thread.

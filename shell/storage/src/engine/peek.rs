@@ -92,9 +92,8 @@ fn link_all(from: &Path, to: &Path) -> Result<(), EngineError> {
 
 /// The error with the names that the user knows.
 fn renamed(error: EngineError, links: &Path, original: &Path) -> EngineError {
-    let named = |text: &str| {
-        text.replace(&links.display().to_string(), &original.display().to_string())
-    };
+    let named =
+        |text: &str| text.replace(&links.display().to_string(), &original.display().to_string());
     match error {
         EngineError::Io(text) => EngineError::Io(named(&text)),
         EngineError::Corrupt(text) => EngineError::Corrupt(named(&text)),

@@ -4,9 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_consensus::{
-    Entry, GroupTime, LogStart, Membership, NodeId, Origin, Payload, Term,
-};
+use quorate_consensus::{Entry, GroupTime, LogStart, Membership, NodeId, Origin, Payload, Term};
 use quorate_wal::{
     ClusterId, Config, DiskError, Generation, Identity, SegmentId, create, read_entries, recover,
 };

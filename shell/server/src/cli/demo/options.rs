@@ -126,7 +126,10 @@ mod tests {
     #[test]
     fn a_command_line_is_read() {
         let options = read("--orders 5 --seed=7 --no-kills --kinds tcc --json").expect("options");
-        assert_eq!((options.orders, options.seed, options.kills, options.json), (5, 7, false, true));
+        assert_eq!(
+            (options.orders, options.seed, options.kills, options.json),
+            (5, 7, false, true)
+        );
         assert_eq!(options.kinds, [Kind::Tcc]);
         let timed = read("--seconds 10").expect("options");
         assert_eq!((timed.time, timed.orders), (Some(Duration::from_secs(10)), MOST_ORDERS));

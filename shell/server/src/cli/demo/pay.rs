@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_client::{
-    Coordinator, Error, Options, Patience, Saga, SagaStep, Tcc, TccBranch,
-};
+use quorate_client::{Coordinator, Error, Options, Patience, Saga, SagaStep, Tcc, TccBranch};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -45,7 +43,8 @@ impl Payer {
     /// # Errors
     /// Something that must not happen even while processes are killed.
     pub(super) async fn pay(&self, purchase: Purchase) -> Result<End, Fatal> {
-        let fatal = |error: Error| Fatal::Runtime(format!("order {}: {error}", purchase.order.number));
+        let fatal =
+            |error: Error| Fatal::Runtime(format!("order {}: {error}", purchase.order.number));
         self.create(purchase).await.map_err(fatal)?;
         let gid = self.coordinator.new_gid().await.map_err(fatal)?;
         let end = match purchase.kind {
@@ -109,8 +108,7 @@ impl Payer {
     }
 
     async fn by_saga(&self, gid: &str, purchase: Purchase) -> Result<End, Error> {
-        let options =
-            Options { retry_interval_s: 1, request_timeout_s: 2, ..Options::default() };
+        let options = Options { retry_interval_s: 1, request_timeout_s: 2, ..Options::default() };
         let mut saga = Saga::new(gid, options);
         for base in &self.bases {
             saga = saga.step(SagaStep {

@@ -101,7 +101,13 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(seed: u64, kinds: &[Kind], orders: u64) -> Self {
-        Self { random: Random(seed), kinds: kinds.to_vec(), next: 1, last: orders, paid: Vec::new() }
+        Self {
+            random: Random(seed),
+            kinds: kinds.to_vec(),
+            next: 1,
+            last: orders,
+            paid: Vec::new(),
+        }
     }
 
     /// The next one, until there are no more.

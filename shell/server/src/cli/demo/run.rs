@@ -116,11 +116,7 @@ async fn orders(options: &Options, town: Town) -> Result<(Town, Tally), Fatal> {
     Ok((town, tally))
 }
 
-async fn pay_all(
-    options: &Options,
-    payer: Payer,
-    town: &Arc<Mutex<Town>>,
-) -> Result<Tally, Fatal> {
+async fn pay_all(options: &Options, payer: Payer, town: &Arc<Mutex<Town>>) -> Result<Tally, Fatal> {
     let mut plan = Plan::new(options.seed, &options.kinds, options.orders);
     let mut tally = Tally::default();
     let mut under_way = JoinSet::new();

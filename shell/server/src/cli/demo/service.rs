@@ -27,9 +27,7 @@ use quorate_client::barrier::create_sqlite_table;
 use quorate_client::{Barrier, BranchCall, BranchError, Done, Entry, Error};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::{Map, Value};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
@@ -147,8 +145,7 @@ async fn serve(role: Role, db: &Path, port: u16, stock: i64) -> Result<(), Fatal
     let pool = open(role, db, stock).await.map_err(failed)?;
     let listener = listen(port).await?;
     let service = Service { role, pool };
-    let mut router =
-        Router::new().route("/report", get(report)).route("/{step}", post(step));
+    let mut router = Router::new().route("/report", get(report)).route("/{step}", post(step));
     if role == Role::Order {
         router = router.route("/create", post(create));
     }

@@ -54,10 +54,22 @@ impl Summary<'_> {
         say("work");
         row("requests of the payers", &self.attempts);
         row("changes in the four databases", &self.after.total("run"));
-        row("time", &format_args!("{:.1} s, and {:.1} s until nothing was unfinished",
-            self.paying.as_secs_f64(), self.settling.as_secs_f64()));
-        row("begin to decision", &format_args!("p50 {:.1} ms, p99 {:.1} ms",
-            self.tally.percentile_ms(0.5), self.tally.percentile_ms(0.99)));
+        row(
+            "time",
+            &format_args!(
+                "{:.1} s, and {:.1} s until nothing was unfinished",
+                self.paying.as_secs_f64(),
+                self.settling.as_secs_f64()
+            ),
+        );
+        row(
+            "begin to decision",
+            &format_args!(
+                "p50 {:.1} ms, p99 {:.1} ms",
+                self.tally.percentile_ms(0.5),
+                self.tally.percentile_ms(0.99)
+            ),
+        );
         self.print_books();
     }
 

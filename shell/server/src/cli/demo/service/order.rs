@@ -91,12 +91,11 @@ async fn turn(
     from: &str,
     to: &str,
 ) -> Result<(), BranchError> {
-    let statement = sqlx::query(
-        "update orders set status = ? where number = ? and status = ? and paid_by = ?",
-    )
-    .bind(to)
-    .bind(int(order.number))
-    .bind(from)
-    .bind(gid);
+    let statement =
+        sqlx::query("update orders set status = ? where number = ? and status = ? and paid_by = ?")
+            .bind(to)
+            .bind(int(order.number))
+            .bind(from)
+            .bind(gid);
     must_change_one(change, statement, &format!("order {} to {to}", order.number)).await
 }

@@ -49,8 +49,12 @@ pub(super) async fn step(
 ) -> Result<(), BranchError> {
     match step {
         Step::Try => {
-            take(change, order, "update items set available = available - ?1, frozen = frozen + ?1
-                                 where item = ?2 and available >= ?1")
+            take(
+                change,
+                order,
+                "update items set available = available - ?1, frozen = frozen + ?1
+                                 where item = ?2 and available >= ?1",
+            )
             .await?;
             let reserve = sqlx::query("insert into reservations values (?, ?, ?)")
                 .bind(gid)
@@ -59,18 +63,32 @@ pub(super) async fn step(
             must_change_one(change, reserve, "a reservation").await
         }
         Step::Confirm => {
-            release(change, gid, order, "update items set frozen = frozen - ?1, sold = sold + ?1
-                                         where item = ?2")
+            release(
+                change,
+                gid,
+                order,
+                "update items set frozen = frozen - ?1, sold = sold + ?1
+                                         where item = ?2",
+            )
             .await
         }
         Step::Cancel => {
-            release(change, gid, order, "update items set frozen = frozen - ?1,
-                                         available = available + ?1 where item = ?2")
+            release(
+                change,
+                gid,
+                order,
+                "update items set frozen = frozen - ?1,
+                                         available = available + ?1 where item = ?2",
+            )
             .await
         }
         Step::Action => {
-            take(change, order, "update items set available = available - ?1, sold = sold + ?1
-                                 where item = ?2 and available >= ?1")
+            take(
+                change,
+                order,
+                "update items set available = available - ?1, sold = sold + ?1
+                                 where item = ?2 and available >= ?1",
+            )
             .await
         }
         Step::Compensate => {

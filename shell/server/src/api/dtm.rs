@@ -1,0 +1,305 @@
+//! DTM's HTTP interface to global transactions: which route is whose.
+//!
+//! | file | what |
+//! |---|---|
+//! | `lenient`, `body`, `branch`, `query` | what clients send, to the machine's requests |
+//! | `answer`, `show`, `time` | outcomes, transactions and branches, to what clients read |
+//! | `rpc` | the same over JSON-RPC |
+//! | `stored` | transactions in the keyspace, for the two routes that read them |
+//! | `gid` | names for new transactions |
+//! | `accept` | the connections |
+//!
+//! Whatever changes something is one request to the machine on this node, which answers when its change is
+//! applied. `query` and `all` read a linearizable view and ask the machine nothing.
+//!
+//! Left out so far: topics (`subscribe` and so on), the console, gRPC, `/api/metrics`.
+
+mod accept;
+mod answer;
+mod body;
+mod branch;
+mod gid;
+mod lenient;
+mod query;
+mod rpc;
+mod show;
+mod stored;
+mod time;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use quorate_global_txn::{GlobalTxnId, KEYSPACE, Kind, Reply, Status};
+use quorate_kv::{ReadError, View};
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+
+pub use accept::start;
+
+use crate::Snapshot;
+use crate::grpc::Body;
+use crate::handle::Handle;
+use crate::metrics::Metrics;
+use answer::Problem;
+use lenient::{Object, Unreadable, object};
+use query::Query;
+use stored::Filter;
+
+const BASE: &str = "/api/dtmsvr/";
+
+/// What DTM's clients are told: the version whose behaviour this follows.
+const VERSION: &str = "v1.19.0";
+
+/// Transactions that one page of `/all` brings if nothing is asked for, and at most.
+const PAGE: (u64, u64) = (100, 10_000);
+
+/// How far ahead a transaction must wait for `resetCronTime` to wake it, in seconds: three of DTM's timeouts.
+const RESET_AHEAD_S: u64 = 105;
+
+/// Everything that a request needs; cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// The node.
+    pub handle: Handle,
+    /// Largest body, in bytes.
+    pub max_request_bytes: usize,
+    /// Becomes true when the server stops.
+    pub stopping: watch::Receiver<bool>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+type Outcome = Result<Value, Problem>;
+
+/// Answers a request.
+pub(crate) async fn call(api: &Api, request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let (path, query) = (parts.uri.path(), Query(parts.uri.query().unwrap_or_default()));
+    if path == "/api/ping" {
+        return answer::response(Ok(json!({ "msg": "pong" })));
+    }
+    let is_rpc = path == "/api/json-rpc";
+    let name = path.strip_prefix(BASE).unwrap_or_default();
+    if parts.method == Method::GET {
+        return answer::response(get(api, name, query).await);
+    }
+    if parts.method != Method::POST || !(is_rpc || is_post(name)) {
+        return answer::response(Err(Problem::NotFound));
+    }
+    let body = match whole(body, api.max_request_bytes).await {
+        Ok(body) => body,
+        Err(problem) => return answer::response(Err(problem)),
+    };
+    if is_rpc {
+        return over_rpc(api, &body).await;
+    }
+    answer::response(post(api, name, &body).await)
+}
+
+/// A body, complete.
+async fn whole(body: Incoming, most: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, most).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Problem::TooLarge(most))
+        }
+        Err(error) => Err(Unreadable(format!("the body broke off: {error}")).into()),
+    }
+}
+
+async fn get(api: &Api, name: &str, query: Query<'_>) -> Outcome {
+    match name {
+        "version" => Ok(version()),
+        "newGid" => Ok(new_gid()),
+        "query" => one(api, query).await,
+        "all" => all(api, query).await,
+        "resetCronTime" => reset_cron_time(api, query).await,
+        _ => Err(Problem::NotFound),
+    }
+}
+
+fn version() -> Value {
+    json!({ "version": VERSION, "server": concat!("quorate ", env!("CARGO_PKG_VERSION")) })
+}
+
+fn new_gid() -> Value {
+    json!({ "gid": gid::fresh(), "dtm_result": "SUCCESS" })
+}
+
+fn is_post(name: &str) -> bool {
+    const POSTS: [&str; 9] = [
+        "prepare",
+        "submit",
+        "abort",
+        "forceStop",
+        "registerBranch",
+        "registerTccBranch",
+        "registerXaBranch",
+        "resetNextCronTime",
+        "prepareWorkflow",
+    ];
+    POSTS.contains(&name)
+}
+
+async fn post(api: &Api, name: &str, body: &[u8]) -> Outcome {
+    let json = object(body)?;
+    let request = request(name, &json)?;
+    ask(api, request, body.len()).await
+}
+
+/// A body of a POST as a request to the machine.
+fn request(name: &str, json: &Map<String, Value>) -> Result<quorate_global_txn::Request, Problem> {
+    use quorate_global_txn::Request as Wanted;
+    let text = |name| Object(json).text(name).map(str::to_owned);
+    let boxed = || body::body(json).map(Box::new);
+    Ok(match name {
+        "prepare" => Wanted::Prepare(boxed()?),
+        "submit" => Wanted::Submit(boxed()?),
+        "prepareWorkflow" => Wanted::PrepareWorkflow(boxed()?),
+        "abort" => Wanted::Abort {
+            gid: text("gid")?,
+            trans_type: text("trans_type")?,
+            reason: text("rollback_reason")?,
+        },
+        "forceStop" => Wanted::ForceStop { gid: text("gid")? },
+        "resetNextCronTime" => Wanted::RetryNow { gid: text("gid")? },
+        "registerBranch" => Wanted::RegisterBranch(Box::new(branch::branch(json, "")?)),
+        "registerTccBranch" => Wanted::RegisterBranch(Box::new(branch::branch(json, "tcc")?)),
+        "registerXaBranch" => Wanted::RegisterBranch(Box::new(branch::branch(json, "xa")?)),
+        _ => return Err(Problem::NotFound),
+    })
+}
+
+async fn ask(api: &Api, request: quorate_global_txn::Request, bytes: usize) -> Outcome {
+    match api.handle.global_txn(request, bytes).await? {
+        Reply::Done => Ok(answer::success()),
+        Reply::Progress(progress) => Ok(show::progress(&progress)),
+        Reply::Refused(refused) => Err(Problem::Refused(refused)),
+    }
+}
+
+async fn over_rpc(api: &Api, body: &[u8]) -> Response<Body> {
+    let call = match rpc::call(body) {
+        Ok(call) => call,
+        Err((status, value)) => return answer::json_response(status, &value),
+    };
+    let name = match call.method {
+        rpc::Method::NewGid => "newGid",
+        rpc::Method::Prepare => "prepare",
+        rpc::Method::Submit => "submit",
+        rpc::Method::Abort => "abort",
+        rpc::Method::RegisterBranch => "registerBranch",
+    };
+    let outcome = match request(name, &call.params) {
+        _ if call.method == rpc::Method::NewGid => Ok(new_gid()),
+        Ok(request) => ask(api, request, body.len()).await,
+        Err(problem) => Err(problem),
+    };
+    let (status, value) = rpc::reply(&call, outcome);
+    answer::json_response(status, &value)
+}
+
+async fn one(api: &Api, query: Query<'_>) -> Outcome {
+    let text = query.text("gid");
+    if text.is_empty() {
+        return Err(Unreadable("no gid specified".to_owned()).into());
+    }
+    let Ok(gid) = GlobalTxnId::parse(&text) else {
+        // There cannot be a transaction of this name.
+        return Ok(json!({ "transaction": null, "branches": [] }));
+    };
+    let stored = read(api, move |view| stored::one(view, &gid)).await?;
+    Ok(match stored {
+        None => json!({ "transaction": null, "branches": [] }),
+        Some(stored) => json!({
+            "transaction": show::transaction(&stored),
+            "branches": show::branches(&stored),
+        }),
+    })
+}
+
+/// A page of transactions in the order of their names; the position of the next page is the last name.
+async fn all(api: &Api, query: Query<'_>) -> Outcome {
+    let gid = query.text("gid");
+    let position = query.text("position");
+    if !gid.is_empty() {
+        let found = one(api, query).await?;
+        let transaction = found.get("transaction").filter(|transaction| !transaction.is_null());
+        let transactions = transaction.map(|transaction| json!([transaction]));
+        return Ok(json!({ "transactions": transactions, "next_position": position }));
+    }
+    let limit = query.number("limit")?.unwrap_or(PAGE.0).clamp(1, PAGE.1) as usize;
+    let filter = filter(query)?;
+    let after = match position.as_str() {
+        "" => None,
+        name => Some(GlobalTxnId::parse(name).map_err(Problem::Refused)?),
+    };
+    let (page, more) = match filter {
+        Some(filter) => read(api, move |view| stored::list(view, after, filter, limit)).await?,
+        None => (Vec::new(), false),
+    };
+    let next = page.last().filter(|_| more).map_or("", |last| last.gid.as_str());
+    let transactions: Vec<_> = page.iter().map(show::transaction).collect();
+    Ok(json!({ "transactions": transactions, "next_position": next }))
+}
+
+/// `None` if nothing can match.
+fn filter(query: Query<'_>) -> Result<Option<Filter>, Unreadable> {
+    let (status, kind) = (query.text("status"), query.text("transType"));
+    let filter = Filter {
+        status: Status::named(&status),
+        kind: Kind::named(&kind),
+        from_ms: query.number("createTimeStart")?,
+        until_ms: query.number("createTimeEnd")?,
+    };
+    let unknown = |text: &str, known: bool| !text.is_empty() && !known;
+    let nothing =
+        unknown(&status, filter.status.is_some()) || unknown(&kind, filter.kind.is_some());
+    Ok((!nothing).then_some(filter))
+}
+
+/// Wakes transactions that would wait for long.
+async fn reset_cron_time(api: &Api, query: Query<'_>) -> Outcome {
+    let ahead_s = query.number("timeout")?.unwrap_or(RESET_AHEAD_S);
+    let limit = query.number("limit")?.unwrap_or(PAGE.0).clamp(1, PAGE.1) as usize;
+    let from_ms = wall_ms().saturating_add(ahead_s.saturating_mul(1000));
+    let waiting = read(api, move |view| stored::waiting(view, from_ms, limit + 1)).await?;
+    let has_remaining = waiting.len() > limit;
+    let mut woken = 0;
+    for gid in waiting.into_iter().take(limit) {
+        let gid = gid.as_str().to_owned();
+        // One that has ended meanwhile need not be woken.
+        if ask(api, quorate_global_txn::Request::RetryNow { gid }, 0).await.is_ok() {
+            woken += 1;
+        }
+    }
+    Ok(json!({ "succeed_count": woken, "has_remaining": has_remaining }))
+}
+
+fn wall_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Reads everything acknowledged so far, on the pool.
+async fn read<T: Send + 'static>(
+    api: &Api,
+    work: impl FnOnce(&View<Snapshot>) -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, Problem> {
+    let (_, view) = api.handle.view(KEYSPACE, true).await?;
+    match tokio::task::spawn_blocking(move || work(&view)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(ReadError::Refused(refusal))) => Err(Problem::Node(refusal.into())),
+        Ok(Err(ReadError::Engine(error))) => {
+            api.handle.fail(&error.to_string());
+            Err(Problem::Node(quorate_node::Failure::Stopped))
+        }
+        Err(error) => {
+            tracing::error!(%error, "a read on the pool ended early");
+            Err(Problem::Node(quorate_node::Failure::Stopped))
+        }
+    }
+}

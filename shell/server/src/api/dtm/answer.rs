@@ -1,0 +1,146 @@
+//! Outcomes as HTTP: DTM's table of statuses and bodies, in one place.
+//!
+//! | outcome | status | body |
+//! |---|---|---|
+//! | done, without a value | 200 | `{"dtm_result":"SUCCESS"}` |
+//! | a value | 200 | the value |
+//! | failure | 409 | `{"dtm_result":"FAILURE","message":".. FAILURE"}` |
+//! | ongoing | 425 | `{"dtm_result":"ONGOING","message":".."}` |
+//! | any other error | 500 | `{"message":".."}` |
+//! | nobody can answer, or the outcome is unknown | 503 | `{"message":".."}` |
+//!
+//! DTM says 500 where we say 503; its clients take every status but 200, 409 and 425 for an error, and ours
+//! may ask again after a 503. Where it is known, `status` tells where the transaction stands, which DTM's 409
+//! leaves open: refused because it was rolled back, or because it still goes on.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use quorate_global_txn::{Class, Refused};
+use quorate_node::Failure;
+use serde_json::{Map, Value, json};
+
+use super::lenient::Unreadable;
+use crate::grpc::Body;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// What is not a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// The machine refused.
+    Refused(Refused),
+    /// The request cannot be understood.
+    Unreadable(Unreadable),
+    /// The body is longer than this, in bytes.
+    TooLarge(usize),
+    /// No such route.
+    NotFound,
+    /// The node could not carry it out.
+    Node(Failure),
+}
+
+impl From<Unreadable> for Problem {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Unreadable(unreadable)
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self::Node(failure)
+    }
+}
+
+impl Problem {
+    /// How it is told.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(Refused { is_unknown: true, .. }) | Self::Node(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Refused(refused) => match refused.class {
+                Class::Failure => StatusCode::CONFLICT,
+                Class::Ongoing => StatusCode::TOO_EARLY,
+                Class::Error => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+            Self::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+        }
+    }
+
+    /// In words.
+    pub(super) fn message(&self) -> String {
+        match self {
+            Self::Refused(refused) => refused.text.clone(),
+            Self::Unreadable(unreadable) => unreadable.0.clone(),
+            Self::TooLarge(most) => format!("the body is longer than {most} bytes"),
+            Self::NotFound => "404 page not found".to_owned(),
+            Self::Node(failure) => failure.to_string(),
+        }
+    }
+
+    fn body(&self) -> Value {
+        let mut body = Map::new();
+        if let Self::Refused(refused) = self {
+            match refused.class {
+                Class::Failure => body.insert("dtm_result".to_owned(), "FAILURE".into()),
+                Class::Ongoing => body.insert("dtm_result".to_owned(), "ONGOING".into()),
+                Class::Error => None,
+            };
+            if let Some(status) = refused.status {
+                body.insert("status".to_owned(), status.name().into());
+            }
+        }
+        body.insert("message".to_owned(), self.message().into());
+        Value::Object(body)
+    }
+}
+
+/// Nothing but that it is done.
+pub(super) fn success() -> Value {
+    json!({ "dtm_result": "SUCCESS" })
+}
+
+/// The response.
+pub(super) fn response(outcome: Result<Value, Problem>) -> Response<Body> {
+    match outcome {
+        Ok(value) => json_response(StatusCode::OK, &value),
+        Err(Problem::NotFound) => {
+            let mut response = Response::new(Body::plain(Problem::NotFound.message()));
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            let text = HeaderValue::from_static("text/plain");
+            response.headers_mut().insert(header::CONTENT_TYPE, text);
+            response
+        }
+        Err(problem) => json_response(problem.status(), &problem.body()),
+    }
+}
+
+/// JSON with this status.
+pub(super) fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::plain(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_their_status_and_words() {
+        let failure = Problem::Refused(Refused::failure("no"));
+        assert_eq!(failure.status(), 409);
+        assert_eq!(failure.body(), json!({ "dtm_result": "FAILURE", "message": "no FAILURE" }));
+        let ongoing = Problem::Refused(Refused::ongoing("wait"));
+        assert_eq!(
+            (ongoing.status().as_u16(), ongoing.body()["dtm_result"].as_str()),
+            (425, Some("ONGOING"))
+        );
+        let error = Problem::Refused(Refused::error("what"));
+        assert_eq!((error.status().as_u16(), error.body()), (500, json!({ "message": "what" })));
+        let unknown = Refused { is_unknown: true, ..Refused::error("perhaps") };
+        assert_eq!(Problem::Refused(unknown).status(), 503);
+    }
+}
