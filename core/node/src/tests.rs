@@ -2,5 +2,6 @@
 
 mod defragment;
 mod harness;
+mod layers;
 mod lone;
 mod three;

@@ -32,6 +32,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod metrics;
 pub mod node_thread;
+pub mod outcall;
 pub mod peer;
 pub mod run;
 pub mod runtime;

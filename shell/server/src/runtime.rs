@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::handle::Desk;
 use crate::mailbox::{Delivery, Mailbox};
+use crate::outcall::Executor;
 use crate::watch::WatchDesk;
 
 /// The node-facing side of one runtime.
@@ -12,6 +13,7 @@ pub struct Runtime {
     mailbox: Arc<Mailbox>,
     desk: Arc<Desk>,
     watch: Arc<WatchDesk>,
+    executor: Executor,
     /// Memory that is used again for each vector of deliveries.
     taken: Mutex<Vec<Delivery>>,
 }
@@ -19,8 +21,13 @@ pub struct Runtime {
 impl Runtime {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(mailbox: Arc<Mailbox>, desk: Arc<Desk>, watch: Arc<WatchDesk>) -> Arc<Self> {
-        Arc::new(Self { mailbox, desk, watch, taken: Mutex::default() })
+    pub fn new(
+        mailbox: Arc<Mailbox>,
+        desk: Arc<Desk>,
+        watch: Arc<WatchDesk>,
+        executor: Executor,
+    ) -> Arc<Self> {
+        Arc::new(Self { mailbox, desk, watch, executor, taken: Mutex::default() })
     }
 
     /// Hands on everything that the node has sent, in its order. Called by the delivering task, and by
@@ -39,8 +46,10 @@ impl Runtime {
                 Delivery::State { keyspace, revision, compact_revision } => {
                     self.watch.state(keyspace, revision, compact_revision);
                 }
-                // TEMPORARY: connected when the executor is there.
-                Delivery::Attempt { .. } | Delivery::AbortAttempt { .. } => {}
+                Delivery::Attempt { attempt, call, address, timeout } => {
+                    self.executor.attempt(attempt, call, address, timeout);
+                }
+                Delivery::AbortAttempt { attempt } => self.executor.abort(attempt),
                 Delivery::Stopped => self.desk.stop(),
             }
         }

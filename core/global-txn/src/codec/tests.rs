@@ -51,7 +51,30 @@ fn record() -> Record {
 #[test]
 fn bytes_of_version_one() {
     let hex = |bytes: Bytes| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    assert_eq!(hex(record().encode()), "");
+    let fields = [
+        "01",             // version
+        "0102",           // tcc, aborting
+        "0a",             // has_headers, is_forced
+        "0000",           // HTTP, no flag of the options
+        "00000003",       // three times not given; retry limit 3
+        "00",             // no delay
+        "02000100",       // orders of two steps: none; one, step 0
+        "02",             // two rows
+        "0230310401",     // 01, cancel, succeeded
+        "0d00",           // has a URL, in a part, has tries; part 0
+        "028407010002",   // two errors, next at 900, an answer: failure,
+        "6e6f",           // "no"
+        "0a0b",           // created at 10, ended at 11
+        "023031ff017801", // 01, named "x", succeeded
+        "01ac020a0b",     // has a URL; step 300; created, ended
+        "000000",         // callback: no errors, at once, no answer
+        "0101",           // one part, one retry
+        "050607",         // created, in this status since, changed
+        "01840700",       // due at 900; not done
+        "0a0c00",         // wall clock: created, updated, not finished
+        "0377687900",     // "why", no result
+    ];
+    assert_eq!(hex(record().encode()), fields.concat());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! | command | meaning |
 //! |---|---|
 //! | `cluster nodes=N`, `config timeout= retry= backoff= retention=` | first of all; one node by default; times in ms |
-//! | `prepare KIND GID [STEP...] [OPTION...]`, `submit ...` | steps by name: `a` stands for `http://a/action` and `http://a/compensate`; `-` for no URL. Options: `wait concurrent strict timeout= interval= limit= delay= orders=1:0,2:0/1 query= payloads= header=k:v` |
+//! | `prepare KIND GID [STEP...] [OPTION...]`, `submit ...` | steps by name: `a` stands for `http://a/action` and `http://a/compensate`; `none` for no URL. Options: `wait concurrent strict timeout= interval= limit= delay= orders=1:0,2:0/1 query= payloads= header=k:v` |
 //! | `register KIND GID BRANCH FIELD=VALUE...` | `data=` is the payload |
 //! | `abort KIND GID [REASON]`, `stop GID`, `retry GID` | |
 //! | `workflow GID [query= name= input=]`, `end GID STATUS [result= reason=]` | |
@@ -24,7 +24,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use goldenscript::{ArgumentConsumer, Command, Runner};
+use goldenscript::{ArgumentConsumer, Command, Context, Runner};
 use quorate_outcall::{CallFailure, CallResult, Method, Wire};
 
 use super::cluster::{Cluster, Outgoing};
@@ -144,7 +144,9 @@ impl Script {
 }
 
 impl Runner for Script {
-    fn run(&mut self, command: &Command) -> Result<String, Failure> {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Failure> {
         let mut args = command.consume_args();
         let mut out = String::new();
         let mut name = command.name.clone();
@@ -222,7 +224,7 @@ impl Runner for Script {
             }
             other => return Err(format!("unknown command {other}").into()),
         }
-        args.reject_rest()?;
+        args.reject_next()?;
         self.node = 0;
         self.late_replies(&mut out);
         Ok(out)
@@ -372,8 +374,8 @@ fn body(args: &mut ArgumentConsumer<'_>) -> Result<Box<Body>, Failure> {
     if let Some(orders) = args.take_key("orders") {
         options.orders = parse_orders(orders)?;
     }
-    let mut content =
-        Content { query_prepared: key(args, "query")?.unwrap_or_default(), ..Content::default() };
+    let query_prepared = args.take_key("query").map_or(String::new(), url);
+    let mut content = Content { query_prepared, ..Content::default() };
     if let Some(header) = args.take_key("header") {
         let (name, value) = header.split_once(':').ok_or("header=NAME:VALUE")?;
         content.headers.push((name.to_owned(), value.to_owned()));
@@ -397,13 +399,18 @@ fn body(args: &mut ArgumentConsumer<'_>) -> Result<Box<Body>, Failure> {
 
 fn parse_step(step: &str) -> Step {
     match step {
-        "-" => Step::default(),
+        "none" => Step::default(),
         url if url.contains('/') => Step { action: url.to_owned(), compensate: String::new() },
         name => Step {
             action: format!("http://{name}/action"),
             compensate: format!("http://{name}/compensate"),
         },
     }
+}
+
+/// `a/b` stands for `http://a/b`.
+fn url(text: &str) -> String {
+    if text.contains(':') { text.to_owned() } else { format!("http://{text}") }
 }
 
 fn parse_orders(text: &str) -> Result<Vec<Vec<u32>>, Failure> {
@@ -433,7 +440,10 @@ fn register(args: &mut ArgumentConsumer<'_>) -> Result<Request, Failure> {
         "abort",
     ];
     for name in names {
-        fields.extend(args.take_key(name).map(|value| (name.to_owned(), value.to_owned())));
+        let value = args.take_key(name);
+        let value =
+            value.map(|value| if value.contains('/') { url(value) } else { value.to_owned() });
+        fields.extend(value.map(|value| (name.to_owned(), value)));
     }
     let data = data.into();
     Ok(Request::RegisterBranch(Box::new(BranchRequest {
@@ -449,7 +459,7 @@ fn workflow(args: &mut ArgumentConsumer<'_>) -> Result<Request, Failure> {
     let gid = next(args)?;
     let input: Option<String> = key(args, "input")?;
     let content = Content {
-        query_prepared: key(args, "query")?.unwrap_or_default(),
+        query_prepared: args.take_key("query").map_or(String::new(), url),
         name: key(args, "name")?.unwrap_or_default(),
         payloads: input.into_iter().map(Bytes::from).collect(),
         ..Content::default()

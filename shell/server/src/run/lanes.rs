@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
+use quorate_node::Input;
 use quorate_storage::{LatencyHistogram, WalHandle};
 use tokio::runtime::{Handle as RuntimeHandle, Runtime as TokioRuntime};
 use tokio::sync::{oneshot, watch};
@@ -18,6 +19,7 @@ use crate::handle::{Desk, Handle, Shared};
 use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::outcall::{self, Executor};
 use crate::runtime::Runtime;
 use crate::serve::{self, Faces};
 use crate::watch::WatchDesk;
@@ -57,10 +59,19 @@ impl Common<'_> {
         let handle = Handle::new(Arc::clone(&desk), Arc::clone(&self.shared));
         let identity = Identity { cluster: self.identity.cluster.0, member: self.identity.node.0 };
         let watch = WatchDesk::new(handle.clone(), identity);
-        let runtime = Runtime::new(Arc::clone(&mailbox), desk, Arc::clone(&watch));
-        let api = self.api(handle, identity, watch, Arc::clone(&runtime));
         let (on, end) = thread(number, first)?;
+        let executor = self.executor(on.clone())?;
+        let runtime = Runtime::new(Arc::clone(&mailbox), desk, Arc::clone(&watch), executor);
+        let api = self.api(handle, identity, watch, Arc::clone(&runtime));
         Ok(Lane { mailbox, runtime, api, on, end })
+    }
+
+    /// Makes calls to other people's services; the node hears of each attempt's end.
+    fn executor(&self, on: RuntimeHandle) -> Result<Executor, Fatal> {
+        let inbox = Arc::clone(&self.inbox);
+        let deliver = move |attempt, result| inbox.internal(Input::AttemptDone { attempt, result });
+        Executor::new(on, &outcall::Options::default(), deliver)
+            .map_err(|error| Fatal::Runtime(format!("calls to other services: {error}")))
     }
 
     fn api(
