@@ -23,9 +23,21 @@ pub struct Answer {
 /// # Errors
 /// If the server does not answer in HTTP.
 pub fn request(endpoint: &str, method: &str, path: &str) -> Result<Answer> {
+    send(endpoint, method, path, "")
+}
+
+/// As [`request`], with a body of JSON (or of something that is not).
+///
+/// # Errors
+/// If the server does not answer in HTTP.
+pub fn send(endpoint: &str, method: &str, path: &str, body: &str) -> Result<Answer> {
     let mut stream = TcpStream::connect(endpoint)?;
     stream.set_read_timeout(Some(COMMAND))?;
-    let text = format!("{method} {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n");
+    let length = body.len();
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(text.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

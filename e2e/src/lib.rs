@@ -14,6 +14,7 @@
 //! | [`mount`] | small file systems that can fill up |
 //! | [`trace`] | the order of system calls: was it on disk before it was acknowledged? |
 //! | [`raw`], [`http1`] | gRPC calls and HTTP requests that no client library would make |
+//! | [`participant`] | a branch of global transactions that answers as told and remembers what it was asked |
 //! | [`attack`] | bytes that no honest client would send |
 //! | [`tree`] | a directory's contents before and after |
 //!
@@ -31,6 +32,7 @@ pub mod limits;
 pub mod load;
 pub mod mount;
 pub mod netns;
+pub mod participant;
 pub mod ports;
 pub mod process;
 pub mod raw;

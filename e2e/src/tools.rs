@@ -112,10 +112,17 @@ pub fn etcdctl() -> Option<PathBuf> {
 /// A Python that can import `aetcd` and `grpc`, which the probe needs.
 #[must_use]
 pub fn python() -> Option<PathBuf> {
+    python_with("aetcd, grpc")
+}
+
+/// A Python that can import these modules.
+#[must_use]
+pub fn python_with(modules: &str) -> Option<PathBuf> {
     let own = std::env::var_os("QUORATE_E2E_PYTHON").map(PathBuf::from);
     let candidates = [own, peer("python"), peer("python3"), on_path("python3")];
+    let import = format!("import {modules}");
     candidates.into_iter().flatten().find(|python| {
-        let imported = Command::new(python).args(["-c", "import aetcd, grpc"]).output();
+        let imported = Command::new(python).args(["-c", &import]).output();
         imported.is_ok_and(|output| output.status.success())
     })
 }

@@ -37,11 +37,7 @@ async fn main() -> Result<(), Failure> {
 }
 
 /// Takes the amounts from both services, or from neither.
-async fn order(
-    coordinator: &Coordinator,
-    gid: &str,
-    amounts: &[(&str, i64)],
-) -> Result<(), Error> {
+async fn order(coordinator: &Coordinator, gid: &str, amounts: &[(&str, i64)]) -> Result<(), Error> {
     let options = Options { wait_result: true, ..Options::default() };
     let mut tcc = Tcc::begin(coordinator, gid, options).await?;
     for (base, amount) in amounts {
@@ -65,9 +61,11 @@ async fn serve(name: &str, amount: i64) -> Result<String, Failure> {
     let file = SqliteConnectOptions::new().filename(file).create_if_missing(true);
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(file).await?;
     create_sqlite_table(&pool).await?;
-    sqlx::query("create table if not exists account (free integer check (free >= 0), frozen integer)")
-        .execute(&pool)
-        .await?;
+    sqlx::query(
+        "create table if not exists account (free integer check (free >= 0), frozen integer)",
+    )
+    .execute(&pool)
+    .await?;
     sqlx::query("insert into account values (?, 0)").bind(amount).execute(&pool).await?;
 
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;

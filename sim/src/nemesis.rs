@@ -153,8 +153,11 @@ impl World {
 
     /// What it sends reaches nobody, or only one.
     fn cut_off(&mut self, id: NodeId) {
-        let others: Vec<NodeId> =
-            self.servers.keys().copied().filter(|other| *other != id).collect();
+        let inside = self.servers.iter().filter(|(other, server)| **other != id && !server.outside);
+        let others: Vec<NodeId> = inside.map(|(other, _)| *other).collect();
+        if others.is_empty() {
+            return;
+        }
         let reached = self.rng_fault.chance(150).then(|| *self.rng_fault.pick(&others));
         let alone = others.iter().filter(|other| Some(**other) != reached);
         alone.for_each(|other| self.network.cut(id, *other));
@@ -175,8 +178,12 @@ impl World {
         };
         let us = self.rng_fault.between(10_000, 400_000);
         self.restart(id, Crash::PowerLoss, us);
+        let inside = self.servers.iter().filter(|(_, server)| !server.outside);
         let third: Vec<NodeId> =
-            self.servers.keys().copied().filter(|other| ![id, rival].contains(other)).collect();
+            inside.map(|(other, _)| *other).filter(|other| ![id, rival].contains(other)).collect();
+        if third.is_empty() {
+            return;
+        }
         let away = *self.rng_fault.pick(&third);
         let others: Vec<NodeId> =
             self.servers.keys().copied().filter(|other| *other != away).collect();
@@ -296,6 +303,10 @@ impl World {
         let Some(up) = self.server(id).up_mut() else { return };
         let unwritten = up.node.engine_mut().usage().active_bytes > 0;
         let asked = LogIndex(if unwritten { up.node.kv().applied() } else { 0 });
+        if self.rng_fault.chance(250) {
+            self.foreign(id, Request::FinishCompaction);
+            return;
+        }
         let number = self.foreign(id, Request::Defragment);
         let up = self.server(id).up_mut().expect("it has just been running");
         up.defragmenting.insert(number, asked);

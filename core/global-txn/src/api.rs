@@ -69,10 +69,15 @@ pub struct Config {
     pub retention_ms: u64,
     /// Whether results are taken strictly where the transaction does not say.
     pub strict: bool,
-    /// Errors of one call after which it is reported.
+    /// Errors of one call after which it is reported, at each further one.
     pub alert_after: u32,
-    /// Where it is reported; empty: nowhere.
+    /// Where it is reported, by a POST (the spec's 2.3); empty: nowhere.
     pub alert_url: String,
+    /// Answered calls that a transaction's timeline keeps, the first ones; 0: no timelines.
+    pub timeline_calls: u32,
+    /// A rule that is broken on purpose, for the tests' checkers to find.
+    #[cfg(test)]
+    pub(crate) planted: Option<crate::planted::Bug>,
 }
 
 impl Default for Config {
@@ -86,6 +91,9 @@ impl Default for Config {
             strict: false,
             alert_after: 3,
             alert_url: String::new(),
+            timeline_calls: 64,
+            #[cfg(test)]
+            planted: None,
         }
     }
 }
@@ -223,6 +231,58 @@ pub enum Request {
         /// Which.
         gid: String,
     },
+    /// An operator intervenes; what was changed is kept in the transaction's audit. Answered by `Done`.
+    Operate {
+        /// Which.
+        gid: String,
+        /// How.
+        operation: Operation,
+        /// Who.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// Wants to hear of a topic, which is made if there is none. Answered by `Done`.
+    Subscribe {
+        /// Its name.
+        topic: String,
+        /// Where to call.
+        url: String,
+        /// A note.
+        remark: String,
+    },
+    /// Does not want to hear of it any more. Answered by `Done`.
+    Unsubscribe {
+        /// Its name.
+        topic: String,
+        /// Where.
+        url: String,
+    },
+    /// There is no such topic any more. Answered by `Done`.
+    DeleteTopic {
+        /// Its name.
+        topic: String,
+    },
+}
+
+/// What an operator can do to a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// End it as failed; nobody is called any more.
+    Stop,
+    /// Try what it waits for now.
+    RetryNow,
+    /// Take for done what it waits for: a row, by branch and operation. Somebody has seen to it by hand.
+    Skip {
+        /// The branch.
+        branch_id: String,
+        /// The operation.
+        op: String,
+    },
+    /// Decide that it shall happen; only as long as nothing is decided.
+    Submit,
+    /// Decide that it shall not; only as long as nothing is decided, a saga until it has ended.
+    Abort,
 }
 
 /// Body of a request that begins or submits a transaction, as the rim has read it.
@@ -309,13 +369,15 @@ pub struct Refused {
     pub status: Option<Status>,
     /// Whether it may have been, or may yet be, done. Asking again is harmless.
     pub is_unknown: bool,
+    /// Whether the reason passes (no leader, overload): nothing was done, and asking again later may work.
+    pub is_transient: bool,
 }
 
 impl Refused {
     /// A refusal that clients take for final. The sentinel that old clients look for is appended.
     #[must_use]
     pub fn failure(text: impl Into<String>) -> Self {
-        Self::new(Class::Failure, format!("{} FAILURE", text.into()))
+        Self::new(Class::Failure, ending(text.into(), "FAILURE"))
     }
 
     /// Any other error.
@@ -324,10 +386,16 @@ impl Refused {
         Self::new(Class::Error, text.into())
     }
 
-    /// Not yet through.
+    /// Not now, for a reason that passes.
+    #[must_use]
+    pub fn transient(text: impl Into<String>) -> Self {
+        Self { is_transient: true, ..Self::error(text) }
+    }
+
+    /// Not yet through. Its sentinel is appended as well.
     #[must_use]
     pub fn ongoing(text: impl Into<String>) -> Self {
-        Self::new(Class::Ongoing, text.into())
+        Self::new(Class::Ongoing, ending(text.into(), "ONGOING"))
     }
 
     /// The same, with where the transaction stands.
@@ -338,7 +406,15 @@ impl Refused {
     }
 
     fn new(class: Class, text: String) -> Self {
-        Self { class, text, status: None, is_unknown: false }
+        Self { class, text, status: None, is_unknown: false, is_transient: false }
+    }
+}
+
+fn ending(text: String, sentinel: &str) -> String {
+    match text.as_str() {
+        "" => sentinel.to_owned(),
+        text if text.ends_with(sentinel) => text.to_owned(),
+        text => format!("{text} {sentinel}"),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::read;
 use crate::record::{Content, Kind, Op, Part, Protocol, Record, Source};
 
 /// Branch id of check-backs and callbacks.
-const OWN_BRANCH: &str = "00";
+pub(crate) const OWN_BRANCH: &str = "00";
 
 /// What a call says of itself.
 pub(crate) struct Named<'r> {

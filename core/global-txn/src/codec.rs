@@ -8,8 +8,8 @@ use quorate_kv::codec::DecodeError;
 use quorate_kv::codec::wire::{Reader, Writer};
 
 use crate::record::{
-    Answer, Class, Content, Kind, Op, Options, Part, Protocol, Record, Row, RowStatus, Source,
-    Status, Step, Tries,
+    Answer, AuditEntry, CallEntry, Class, Content, Kind, Op, Options, Part, Protocol, Record, Row,
+    RowStatus, Source, Status, Step, Subscriber, Topic, Tries,
 };
 
 const VERSION: u8 = 1;
@@ -28,6 +28,8 @@ impl Record {
         put_list(&self.rows, &mut out, put_row);
         put_tries(&self.callback, &mut out);
         out.number(u64::from(self.parts));
+        out.number(u64::from(self.calls));
+        out.number(u64::from(self.audits));
         out.number(u64::from(self.retry_count));
         out.number(self.created_ms);
         out.number(self.since_ms);
@@ -57,6 +59,8 @@ impl Record {
             rows: take_list(from, take_row)?,
             callback: take_tries(from)?,
             parts: from.small()?,
+            calls: from.small()?,
+            audits: from.small()?,
             has_content,
             has_headers,
             has_query,
@@ -142,6 +146,103 @@ impl Part {
         let part = Self { urls: take_list(&mut from, take_text)?, data: from.bytes()? };
         from.end()?;
         Ok(part)
+    }
+}
+
+impl CallEntry {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::with_capacity(48 + self.text.len());
+        out.byte(VERSION);
+        out.number(self.wall_ms);
+        put_text(&self.branch_id, &mut out);
+        put_text(&self.op, &mut out);
+        put_option(self.class.as_ref(), &mut out, |class, out| put_place(class, &CLASSES, out));
+        out.number(self.latency_us);
+        out.number(u64::from(self.attempts));
+        put_text(&self.text, &mut out);
+        out.into_vec().into()
+    }
+
+    /// The entry of these bytes.
+    ///
+    /// # Errors
+    /// Whatever is not the output of [`CallEntry::encode`].
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut from = opened(bytes)?;
+        let from = &mut from;
+        let entry = Self {
+            wall_ms: from.number()?,
+            branch_id: take_text(from)?,
+            op: take_text(from)?,
+            class: take_option(from, |from| take_place(&CLASSES, from))?,
+            latency_us: from.number()?,
+            attempts: from.small()?,
+            text: take_text(from)?,
+        };
+        from.end()?;
+        Ok(entry)
+    }
+}
+
+impl AuditEntry {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.byte(VERSION);
+        out.number(self.wall_ms);
+        [&self.by, &self.what, &self.why].into_iter().for_each(|text| put_text(text, &mut out));
+        out.into_vec().into()
+    }
+
+    /// The entry of these bytes.
+    ///
+    /// # Errors
+    /// Whatever is not the output of [`AuditEntry::encode`].
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut from = opened(bytes)?;
+        let from = &mut from;
+        let wall_ms = from.number()?;
+        let (by, what, why) = (take_text(from)?, take_text(from)?, take_text(from)?);
+        from.end()?;
+        Ok(Self { wall_ms, by, what, why })
+    }
+}
+
+impl Topic {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.byte(VERSION);
+        let numbers = [self.version, self.created_wall_ms, self.updated_wall_ms];
+        numbers.into_iter().for_each(|number| out.number(number));
+        put_list(&self.subscribers, &mut out, |subscriber, out| {
+            put_text(&subscriber.url, out);
+            put_text(&subscriber.remark, out);
+        });
+        out.into_vec().into()
+    }
+
+    /// The topic of these bytes.
+    ///
+    /// # Errors
+    /// Whatever is not the output of [`Topic::encode`].
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut from = opened(bytes)?;
+        let from = &mut from;
+        let topic = Self {
+            version: from.number()?,
+            created_wall_ms: from.number()?,
+            updated_wall_ms: from.number()?,
+            subscribers: take_list(from, |from| {
+                Ok(Subscriber { url: take_text(from)?, remark: take_text(from)? })
+            })?,
+        };
+        from.end()?;
+        Ok(topic)
     }
 }
 

@@ -1,23 +1,28 @@
 //! New records, and rows that join: what a client sent is checked here, and nowhere later.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use quorate_outcall::{Target as Address, Wire};
 
 use crate::api::{Body, BranchRequest, Config, Refused};
 use crate::call;
 use crate::kind;
-use crate::limits::{MAX_BODY, MAX_BRANCH_ID, MAX_HEADERS, MAX_ORDERS, MAX_ROWS, MAX_URL};
-use crate::record::{
-    Content, Kind, Op, Options, Part, Protocol, Record, RowStatus, Source, Status, Tries,
+use crate::limits::{
+    MAX_BODY, MAX_BRANCH_ID, MAX_HEADERS, MAX_ORDERS, MAX_ROWS, MAX_TOPIC_STEPS, MAX_URL,
 };
-use crate::transition::{self, Stamp, new_row};
+use crate::record::{
+    Content, Kind, Op, Options, Part, Protocol, Record, RowStatus, Source, Status, Topic, Tries,
+};
+use crate::topics;
+use crate::transition::{self, NewRow, Stamp, new_row};
 
 /// The kind that a request names.
 pub(crate) fn kind_named(name: &str) -> Result<Kind, Refused> {
     Kind::named(name).ok_or_else(|| Refused::error(format!("unknow trans type: {name}")))
 }
 
-/// A new record and its content, if it has any.
+/// A new record and its parts: one for each step that names a topic.
 ///
 /// # Errors
 /// `Refused` when the body is not acceptable.
@@ -25,9 +30,10 @@ pub(crate) fn create(
     config: &Config,
     kind: Kind,
     body: &Body,
+    topics: &BTreeMap<String, Topic>,
     status: Status,
     at: Stamp,
-) -> Result<(Record, Option<Content>), Refused> {
+) -> Result<(Record, Vec<Part>), Refused> {
     check(kind, body)?;
     let has_content = body.content != Content::default();
     let mut record = Record {
@@ -36,6 +42,8 @@ pub(crate) fn create(
         options: body.options.clone(),
         rows: Vec::new(),
         parts: 0,
+        calls: 0,
+        audits: 0,
         has_content,
         has_headers: !body.content.headers.is_empty(),
         has_query: !body.content.query_prepared.is_empty(),
@@ -53,7 +61,7 @@ pub(crate) fn create(
         result: String::new(),
         is_forced: false,
     };
-    add_steps(&mut record, &body.content, at);
+    let parts = add_steps(&mut record, &body.content, topics, at)?;
     if kind == Kind::Workflow {
         let pause = transition::base_ms(config, &record);
         record.callback.next_ms = at.group_ms.saturating_add(pause);
@@ -61,14 +69,32 @@ pub(crate) fn create(
     transition::settle(config, &mut record, at);
     record.due_ms = kind::due(config, &record);
     transition::assert_consistent(&record);
-    Ok((record, has_content.then(|| body.content.clone())))
+    Ok((record, parts))
 }
 
-fn add_steps(record: &mut Record, content: &Content, at: Stamp) {
-    for (at_step, step) in content.steps.iter().enumerate() {
-        let branch_id = format!("{:02}", at_step + 1);
+fn add_steps(
+    record: &mut Record,
+    content: &Content,
+    topics: &BTreeMap<String, Topic>,
+    at: Stamp,
+) -> Result<Vec<Part>, Refused> {
+    let mut parts = Vec::new();
+    for (number, step) in content.steps.iter().enumerate() {
+        let branch_id = format!("{:02}", number + 1);
+        if record.kind == Kind::Msg
+            && let Some(name) = topics::named(&step.action)
+        {
+            if parts.len() >= MAX_TOPIC_STEPS {
+                let text = format!("more than {MAX_TOPIC_STEPS} steps name a topic");
+                return Err(Refused::error(text));
+            }
+            let data = content.payloads[number].clone();
+            let urls = add_topic(record, &branch_id, topics.get(name), at)?;
+            parts.push(Part { urls, data });
+            continue;
+        }
         let mut add = |op, url: &str| {
-            let source = Source::Step(at_step as u32);
+            let source = Source::Step(number as u32);
             record.rows.push(new_row(&branch_id, op, source, !url.is_empty(), at));
         };
         if record.kind == Kind::Saga {
@@ -76,6 +102,30 @@ fn add_steps(record: &mut Record, content: &Content, at: Stamp) {
         }
         add(Op::Action, &step.action);
     }
+    if record.rows.len() > MAX_ROWS {
+        return Err(Refused::error(format!("more than {MAX_ROWS} rows in one transaction")));
+    }
+    Ok(parts)
+}
+
+/// A row for each subscriber; returns their URLs.
+fn add_topic(
+    record: &mut Record,
+    step: &str,
+    topic: Option<&Topic>,
+    at: Stamp,
+) -> Result<Vec<String>, Refused> {
+    let subscribers = topic.map_or(&[][..], |topic| &topic.subscribers);
+    if subscribers.is_empty() {
+        return Err(Refused::error("topic not found"));
+    }
+    let source = Source::Part(record.parts);
+    record.parts += 1;
+    for number in 1..=subscribers.len() {
+        let branch_id = format!("{step}-{number:02}");
+        record.rows.push(new_row(&branch_id, Op::Action, source, true, at));
+    }
+    Ok(subscribers.iter().map(|subscriber| subscriber.url.clone()).collect())
 }
 
 fn check(kind: Kind, body: &Body) -> Result<(), Refused> {
@@ -94,7 +144,9 @@ fn check(kind: Kind, body: &Body) -> Result<(), Refused> {
     check_size(content)?;
     check_options(options, steps)?;
     for step in &content.steps {
-        check_url(options.protocol, kind, &step.action)?;
+        if kind != Kind::Msg || topics::named(&step.action).is_none() {
+            check_url(options.protocol, kind, &step.action)?;
+        }
         check_url(options.protocol, kind, &step.compensate)?;
     }
     check_url(options.protocol, kind, &content.query_prepared)
@@ -144,7 +196,7 @@ pub(crate) fn registration(
     kind: Kind,
     protocol: Protocol,
     request: &BranchRequest,
-) -> Result<(Vec<(Op, RowStatus, bool)>, Part), Refused> {
+) -> Result<(Vec<NewRow>, Part), Refused> {
     if request.branch_id.len() > MAX_BRANCH_ID {
         return Err(Refused::error(format!("branch_id is longer than {MAX_BRANCH_ID} bytes")));
     }
@@ -160,7 +212,8 @@ pub(crate) fn registration(
     for (op, field) in fields {
         let url = request.field(field);
         check_url(protocol, kind, url)?;
-        rows.push((op.clone(), RowStatus::Prepared, !url.is_empty()));
+        let (op, status, has_url) = (op.clone(), RowStatus::Prepared, !url.is_empty());
+        rows.push(NewRow { op, status, has_url });
         part.urls.push(url.to_owned());
     }
     Ok((rows, part))
@@ -181,7 +234,7 @@ fn fields(kind: Kind) -> Result<&'static [(Op, &'static str)], Refused> {
     }
 }
 
-fn workflow_step(request: &BranchRequest) -> Result<(Vec<(Op, RowStatus, bool)>, Part), Refused> {
+fn workflow_step(request: &BranchRequest) -> Result<(Vec<NewRow>, Part), Refused> {
     let status = RowStatus::named(request.field("status")).ok_or_else(|| {
         Refused::error(format!("unknown status of a step: '{}'", request.field("status")))
     })?;
@@ -190,5 +243,5 @@ fn workflow_step(request: &BranchRequest) -> Result<(Vec<(Op, RowStatus, bool)>,
         return Err(Refused::error("op is empty or too long"));
     }
     let part = Part { urls: Vec::new(), data: request.data.clone() };
-    Ok((vec![(Op::Named(op.to_owned()), status, false)], part))
+    Ok((vec![NewRow { op: Op::Named(op.to_owned()), status, has_url: false }], part))
 }

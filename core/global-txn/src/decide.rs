@@ -3,36 +3,26 @@
 use bytes::Bytes;
 use quorate_kv::Op;
 
-use crate::api::{Body, BranchRequest, Config, Refused, Request};
+use crate::api::{Body, BranchRequest, Config, Operation, Refused, Request};
 use crate::create::{create, kind_named, registration};
 use crate::gid::GlobalTxnId;
 use crate::keys;
 use crate::limits::MAX_ROWS;
-use crate::record::{Kind, Record, Status};
-use crate::transition::{Event, Stamp, not_prepared, transition};
-use crate::write::{self, Found};
+use crate::record::{AuditEntry, Kind, Record, Status};
+use crate::subject::Found;
+use crate::transition::{Event, Stamp, cut, not_prepared, transition};
+use crate::write;
 
 /// See the module.
 pub(crate) enum Decision {
-    /// Put this record in its place, and these beside it.
-    Write { record: Box<Record>, extra: Vec<Op> },
+    /// Do this; the record is then this one.
+    Write { record: Option<Box<Record>>, ops: Vec<Op> },
     /// It is so already.
-    Keep(Box<Record>),
+    Keep(Option<Box<Record>>),
     /// No.
     Refuse(Refused),
     /// It is so already if this key has this value; otherwise no.
     Compare { key: Bytes, value: Bytes },
-}
-
-/// The gid of a request.
-pub(crate) fn gid_of(request: &Request) -> Result<GlobalTxnId, Refused> {
-    GlobalTxnId::parse(match request {
-        Request::Prepare(body) | Request::Submit(body) | Request::PrepareWorkflow(body) => {
-            &body.gid
-        }
-        Request::RegisterBranch(branch) => &branch.gid,
-        Request::Abort { gid, .. } | Request::ForceStop { gid } | Request::RetryNow { gid } => gid,
-    })
 }
 
 pub(crate) fn decide(
@@ -43,11 +33,14 @@ pub(crate) fn decide(
     at: Stamp,
 ) -> Decision {
     let Some(record) = &found.record else {
-        return begin(config, request, gid, at).unwrap_or_else(Decision::Refuse);
+        return begin(config, request, gid, found, at).unwrap_or_else(Decision::Refuse);
     };
     let decided = match request {
         Request::RegisterBranch(branch) => join(config, record, gid, branch, at),
-        _ => event(request).and_then(|event| go_on(config, record, &event, at)),
+        Request::Operate { operation, by, why, .. } => {
+            operate(config, record, gid, operation, (by, why), at)
+        }
+        _ => event(request).and_then(|event| go_on(config, record, gid, &event, at)),
     };
     decided.unwrap_or_else(Decision::Refuse)
 }
@@ -57,6 +50,7 @@ fn begin(
     config: &Config,
     request: &Request,
     gid: &GlobalTxnId,
+    found: &Found,
     at: Stamp,
 ) -> Result<Decision, Refused> {
     let (body, kind, status) = match request {
@@ -70,13 +64,26 @@ fn begin(
             kind_named(&branch.trans_type)?;
             return Err(not_prepared(gid));
         }
-        Request::Abort { .. } | Request::ForceStop { .. } | Request::RetryNow { .. } => {
+        _ => {
             return Err(Refused::error(format!("no TransGlobal with gid: {gid} found")));
         }
     };
-    let (record, content) = create(config, kind, body, status, at)?;
-    let content = content.map(|content| write::put(keys::content(gid), content.encode()));
-    Ok(Decision::Write { record: Box::new(record), extra: content.into_iter().collect() })
+    let (record, parts) = create(config, kind, body, &found.topics, status, at)?;
+    let content = record.has_content.then(|| body.content.encode());
+    let content = content.map(|content| write::put(keys::content(gid), content));
+    let parts = (0..).zip(parts).map(|(n, part)| write::put(keys::part(gid, n), part.encode()));
+    Ok(written(gid, None, record, content.into_iter().chain(parts)))
+}
+
+fn written(
+    gid: &GlobalTxnId,
+    before: Option<&Record>,
+    next: Record,
+    extra: impl IntoIterator<Item = Op>,
+) -> Decision {
+    let mut ops = write::replace(gid, before, &next);
+    ops.extend(extra);
+    Decision::Write { record: Some(Box::new(next)), ops }
 }
 
 /// What a request means for a transaction that exists.
@@ -90,8 +97,31 @@ fn event(request: &Request) -> Result<Event, Refused> {
         }
         Request::ForceStop { .. } => Event::Stop,
         Request::RetryNow { .. } => Event::RetryNow,
-        Request::RegisterBranch(_) => unreachable!("a branch joins"),
+        _ => unreachable!("decided elsewhere"),
     })
+}
+
+/// An operator intervenes, and it is written down that it did.
+fn operate(
+    config: &Config,
+    record: &Record,
+    gid: &GlobalTxnId,
+    operation: &Operation,
+    (by, why): (&str, &str),
+    at: Stamp,
+) -> Result<Decision, Refused> {
+    let event = Event::Operate(operation.clone());
+    let next = transition(config, record, &event, at)?;
+    let what = match operation {
+        Operation::Stop => "stop".to_owned(),
+        Operation::RetryNow => "retry now".to_owned(),
+        Operation::Skip { branch_id, op } => format!("skip {op} of branch {branch_id}"),
+        Operation::Submit => "submit".to_owned(),
+        Operation::Abort => "abort".to_owned(),
+    };
+    let entry = AuditEntry { wall_ms: at.wall_ms, by: cut(by), what: cut(&what), why: cut(why) };
+    let entry = write::put(keys::audit(gid, record.audits), entry.encode());
+    Ok(written(gid, Some(record), next, [entry]))
 }
 
 fn submit(body: &Body) -> Result<Event, Refused> {
@@ -102,13 +132,17 @@ fn submit(body: &Body) -> Result<Event, Refused> {
     }
 }
 
-fn go_on(config: &Config, record: &Record, event: &Event, at: Stamp) -> Result<Decision, Refused> {
-    let next = Box::new(transition(config, record, event, at)?);
-    let is_new = *next != *record;
-    Ok(if is_new {
-        Decision::Write { record: next, extra: Vec::new() }
-    } else {
-        Decision::Keep(next)
+fn go_on(
+    config: &Config,
+    record: &Record,
+    gid: &GlobalTxnId,
+    event: &Event,
+    at: Stamp,
+) -> Result<Decision, Refused> {
+    let next = transition(config, record, event, at)?;
+    Ok(match next == *record {
+        true => Decision::Keep(Some(Box::new(next))),
+        false => written(gid, Some(record), next, []),
     })
 }
 
@@ -126,9 +160,9 @@ fn join(
     let same = record
         .rows
         .iter()
-        .find(|row| row.branch_id == branch.branch_id && rows.iter().any(|(op, ..)| *op == row.op));
+        .find(|row| row.branch_id == branch.branch_id && rows.iter().any(|new| new.op == row.op));
     let is_same = same.map(|row| {
-        let has_status = rows.iter().any(|(op, status, _)| *op == row.op && *status == row.status);
+        let has_status = rows.iter().any(|new| new.op == row.op && new.status == row.status);
         (row.source, has_status)
     });
     let number = match is_same {
@@ -147,6 +181,6 @@ fn join(
     let event =
         Event::Register { gid: gid.clone(), kind, branch_id: branch.branch_id.clone(), rows };
     let next = transition(config, record, &event, at)?;
-    let extra = vec![write::put(keys::part(gid, number), part.encode())];
-    Ok(Decision::Write { record: Box::new(next), extra })
+    let part = write::put(keys::part(gid, number), part.encode());
+    Ok(written(gid, Some(record), next, [part]))
 }

@@ -36,6 +36,7 @@ use crate::write::{self, Found};
 use crate::{keys, machine};
 
 mod active;
+mod alert;
 mod index;
 mod load;
 

@@ -1,11 +1,12 @@
 //! The front: requests of clients become key-value transactions, on every node.
 //!
-//! A request is decided on the record as it stands in the local state, which may be old. So whatever is decided
-//! goes through the log and compares that record's revision: a change, and a refusal or a "that is so
-//! already" likewise, which changes nothing. If the record is another by then, the failed comparison brings it, and
-//! the request is decided again, now on what the log itself has shown.
+//! A request is decided on its *keys*: a transaction's record and the topics that it names, or one topic. They are
+//! read from the local state, which may be old. So whatever is decided goes through the log and compares the
+//! revisions of all of them: a change, and a refusal or a "that is so already" likewise, which changes nothing. If one is
+//! another by then, the failed comparison brings them all, and the request is decided again, now on what the log
+//! itself has shown.
 //!
-//! Invariant: a request has exactly one read or transaction under way, or it waits for a result.
+//! Invariant: a request has reads or one transaction under way, or it waits for a result.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +17,15 @@ use quorate_kv::{
 };
 
 use crate::api::{Halt, Progress, ReadId, Refused, Reply, Request, RequestId, TxnId, TxnOutcome};
-use crate::decide::{Decision, decide, gid_of};
+use crate::decide::Decision;
 use crate::gid::GlobalTxnId;
 use crate::keys;
 use crate::limits::{MAX_REQUESTS, MAX_ROUNDS};
 use crate::machine::Context;
 use crate::record::{Kind, Part, Record, Source, Status};
+use crate::subject::{Found, Subject};
 use crate::waiters::{self, Waiters};
-use crate::write::{self, Found};
+use crate::write;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -37,23 +39,25 @@ pub(crate) struct Front {
 /// A request under way.
 #[derive(Debug)]
 struct Asked {
-    gid: GlobalTxnId,
+    subject: Subject,
     request: Request,
     rounds: u32,
+    /// What has been read of the keys, in their order.
+    read: Vec<Vec<KeyValue>>,
     step: Step,
 }
 
 /// What it waits for.
 #[derive(Debug)]
 enum Step {
-    /// Its record.
+    /// Its keys.
     Deciding,
-    /// The transaction that makes this so, or confirms that it is.
-    Writing(Box<Record>),
-    /// The confirmation that this refusal rests on the newest record.
+    /// The transaction that makes this so, or confirms that it is. Of a topic: `None`.
+    Writing(Option<Box<Record>>),
+    /// The confirmation that this refusal rests on what is newest.
     Refusing(Refused),
     /// Whether a branch that is there already is the same, byte for byte.
-    Comparing(Found),
+    Comparing(Box<Found>),
     /// The record, once more, to see whether there is anything to wait for.
     BeforeWaiting(Status),
     /// What the steps of a workflow returned.
@@ -62,17 +66,18 @@ enum Step {
 
 impl Front {
     pub(crate) fn request(&mut self, cx: &mut Context<'_>, id: RequestId, request: Request) {
-        let gid = match gid_of(&request) {
-            Ok(gid) => gid,
+        let subject = match Subject::of(&request) {
+            Ok(subject) => subject,
             Err(refused) => return cx.reply(id, Reply::Refused(refused)),
         };
         if self.requests.len() >= MAX_REQUESTS {
-            let refused = Refused::error("too many requests: try again later");
+            let refused = Refused::transient("too many requests: try again later");
             return cx.reply(id, Reply::Refused(refused));
         }
-        let range = write::get(keys::record(&gid));
-        self.requests.insert(id, Asked { gid, request, rounds: 0, step: Step::Deciding });
-        self.read(cx, id, range);
+        let keys = subject.keys();
+        let (read, step) = (Vec::new(), Step::Deciding);
+        self.requests.insert(id, Asked { subject, request, rounds: 0, read, step });
+        keys.into_iter().for_each(|key| self.read(cx, id, write::get(key)));
     }
 
     fn read(&mut self, cx: &mut Context<'_>, id: RequestId, range: RangeRequest) {
@@ -95,15 +100,24 @@ impl Front {
         let Some(id) = self.reads.remove(&read) else { return Ok(false) };
         let Some(asked) = self.requests.get_mut(&id) else { return Ok(true) };
         match std::mem::replace(&mut asked.step, Step::Deciding) {
-            Step::Deciding => self.decide(cx, id, Found::of(&result.kvs)?, false)?,
-            Step::BeforeWaiting(wanted) => self.wait(cx, id, wanted, Found::of(&result.kvs)?),
+            Step::Deciding => {
+                asked.read.push(result.kvs.clone());
+                if asked.read.len() == asked.subject.len() {
+                    let found = asked.subject.found(&std::mem::take(&mut asked.read))?;
+                    self.decide(cx, id, found, false)?;
+                }
+            }
+            Step::BeforeWaiting(wanted) => {
+                let record = result.kvs.first().map(write::decode).transpose()?;
+                self.wait(cx, id, wanted, record);
+            }
             Step::Gathering(record) => self.gathered(cx, id, *record, &result.kvs)?,
             other => unreachable!("no read is under way in {other:?}"),
         }
         Ok(true)
     }
 
-    /// `is_sure`: the log itself has shown this record, after the request came.
+    /// `is_sure`: the log itself has shown these, after the request came.
     fn decide(
         &mut self,
         cx: &mut Context<'_>,
@@ -112,15 +126,14 @@ impl Front {
         is_sure: bool,
     ) -> Result<(), Halt> {
         let asked = self.requests.get_mut(&id).expect("a request under way");
-        let mut txn = write::on(&asked.gid, found.revision);
-        match decide(cx.config, &asked.request, &asked.gid, &found, cx.stamp()) {
-            Decision::Write { record, extra } => {
-                txn.success = write::replace(&asked.gid, found.record.as_ref(), &record);
-                txn.success.extend(extra);
+        let mut txn = asked.subject.unless_changed(&found);
+        match asked.subject.decide(cx, &asked.request, &found) {
+            Decision::Write { record, ops } => {
+                txn.success = ops;
                 asked.step = Step::Writing(record);
             }
             Decision::Keep(record) if is_sure => {
-                self.done(cx, id, *record);
+                self.done(cx, id, record);
                 return Ok(());
             }
             Decision::Keep(record) => asked.step = Step::Writing(record),
@@ -131,7 +144,7 @@ impl Front {
             Decision::Refuse(refused) => asked.step = Step::Refusing(refused),
             Decision::Compare { key, value } => {
                 txn.compare.push(has_value(key, value));
-                asked.step = Step::Comparing(found);
+                asked.step = Step::Comparing(Box::new(found));
             }
         }
         self.propose(cx, id, txn);
@@ -148,8 +161,8 @@ impl Front {
         let Some(id) = self.txns.remove(&txn) else { return Ok(false) };
         let refused = match outcome {
             TxnOutcome::Done(result) => return self.applied(cx, id, result).map(|()| true),
-            TxnOutcome::Refused(refusal) => Refused::error(refusal.to_string()),
-            TxnOutcome::Rejected => Refused::error("not accepted: try again later"),
+            TxnOutcome::Refused(refusal) => Refused::transient(refusal.to_string()),
+            TxnOutcome::Rejected => Refused::transient("not accepted: try again later"),
             TxnOutcome::Unknown => Refused {
                 is_unknown: true,
                 ..Refused::error("no answer in time: the outcome is unknown, ask again")
@@ -168,22 +181,21 @@ impl Front {
         let Some(asked) = self.requests.get_mut(&id) else { return Ok(()) };
         let step = std::mem::replace(&mut asked.step, Step::Deciding);
         if !result.succeeded {
-            let found = Found::of(write::pairs(result, 0)?)?;
+            let reads = (0..asked.subject.len()).map(|at| Ok(write::pairs(result, at)?.to_vec()));
+            let reads: Vec<Vec<KeyValue>> = reads.collect::<Result<_, Halt>>()?;
+            let found = asked.subject.found(&reads)?;
             return self.again(cx, id, step, found);
         }
         match step {
-            Step::Writing(record) => self.done(cx, id, *record),
-            Step::Comparing(found) => {
-                let record = found.record.expect("there is a branch to compare with");
-                self.done(cx, id, record);
-            }
+            Step::Writing(record) => self.done(cx, id, record),
+            Step::Comparing(found) => self.done(cx, id, found.record.map(Box::new)),
             Step::Refusing(refused) => self.finish(cx, id, Reply::Refused(refused)),
             other => unreachable!("no transaction is under way in {other:?}"),
         }
         Ok(())
     }
 
-    /// The record was another one than the request was decided on.
+    /// The request was decided on what is not so any more.
     fn again(
         &mut self,
         cx: &mut Context<'_>,
@@ -192,7 +204,7 @@ impl Front {
         found: Found,
     ) -> Result<(), Halt> {
         if let Step::Comparing(before) = &step
-            && before.revision == found.revision
+            && before.revisions == found.revisions
         {
             let refused = Refused::error("storage: UniqueKeyConflict");
             self.finish(cx, id, Reply::Refused(refused));
@@ -209,31 +221,39 @@ impl Front {
     }
 
     /// What the request wants is so.
-    fn done(&mut self, cx: &mut Context<'_>, id: RequestId, record: Record) {
+    fn done(&mut self, cx: &mut Context<'_>, id: RequestId, record: Option<Box<Record>>) {
         let asked = self.requests.get_mut(&id).expect("a request under way");
+        let (Some(record), Some(gid)) = (record, asked.subject.gid().cloned()) else {
+            return self.finish(cx, id, Reply::Done);
+        };
         let waits = record.options.wait_result && record.kind != Kind::Workflow;
         let wanted = match asked.request {
             Request::Submit(_) if waits => Status::Succeed,
             Request::Abort { .. } if waits => Status::Failed,
             Request::PrepareWorkflow(_) => {
-                let range = keys::content_and_parts(&asked.gid);
-                asked.step = Step::Gathering(Box::new(record));
+                let range = keys::content_and_parts(&gid);
+                asked.step = Step::Gathering(record);
                 return self.read(cx, id, RangeRequest { range, ..RangeRequest::default() });
             }
             _ => return self.finish(cx, id, Reply::Done),
         };
         // It may have gone on since, and the news of that may have come already.
         asked.step = Step::BeforeWaiting(wanted);
-        let range = write::get(keys::record(&asked.gid));
-        self.read(cx, id, range);
+        self.read(cx, id, write::get(keys::record(&gid)));
     }
 
-    fn wait(&mut self, cx: &mut Context<'_>, id: RequestId, wanted: Status, found: Found) {
+    fn wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: RequestId,
+        wanted: Status,
+        record: Option<Record>,
+    ) {
         let asked = self.requests.remove(&id).expect("a request under way");
-        match found.record {
+        match (record, asked.subject.gid()) {
+            (Some(record), Some(gid)) => self.waiters.add(cx, id, gid.clone(), wanted, &record),
             // Finished and forgotten meanwhile: how it ended is not known here any more.
-            None => cx.reply(id, waiters::not_through(None)),
-            Some(record) => self.waiters.add(cx, id, asked.gid, wanted, &record),
+            _ => cx.reply(id, waiters::not_through(None)),
         }
     }
 
@@ -256,7 +276,8 @@ impl Front {
             Source::Step(_) => Bytes::new(),
         });
         let data = data.collect();
-        let gid = self.requests.get(&id).map(|asked| asked.gid.clone()).expect("under way");
+        let gid = self.requests.get(&id).and_then(|asked| asked.subject.gid().cloned());
+        let gid = gid.expect("a workflow is a transaction");
         self.finish(cx, id, Reply::Progress(Box::new(Progress { gid, record, data })));
         Ok(())
     }
@@ -294,7 +315,7 @@ impl Front {
 
     pub(crate) fn invariants(&self) {
         let under_way = self.reads.len() + self.txns.len();
-        assert_eq!(self.requests.len(), under_way, "one read or transaction a request");
+        assert!(self.requests.len() <= under_way, "a request for which nothing is under way");
         self.waiters.invariants();
     }
 }

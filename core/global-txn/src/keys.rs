@@ -4,6 +4,8 @@
 //! g/<gid>                 record            due/<ms>/<gid>    not final: when there is something to do
 //! b/<gid>                 content           done/<ms>/<gid>   final: when it ended
 //! b/<gid> 0 <number>      part              own/0             the driver's ownership; its revision is the epoch
+//! log/<gid> 0 <number>    answered call     audit/<gid> 0 <number>   what an operator did
+//! topic/<name>            topic
 //! ```
 //!
 //! `<ms>` is eight bytes, high byte first, and `<number>` four, so that order of keys is order of numbers. A
@@ -19,6 +21,9 @@ const RECORD: &[u8] = b"g/";
 const CONTENT: &[u8] = b"b/";
 const DUE: &[u8] = b"due/";
 const DONE: &[u8] = b"done/";
+const CALLS: &[u8] = b"log/";
+const AUDIT: &[u8] = b"audit/";
+const TOPIC: &[u8] = b"topic/";
 
 /// The ownership key of the only shard.
 pub(crate) fn own() -> Bytes {
@@ -53,14 +58,64 @@ pub fn content(gid: &GlobalTxnId) -> Bytes {
 /// Key of one of its parts.
 #[must_use]
 pub fn part(gid: &GlobalTxnId, number: u32) -> Bytes {
-    [CONTENT, gid.as_str().as_bytes(), &[0], &number.to_be_bytes()].concat().into()
+    numbered(CONTENT, gid, number)
 }
 
 /// Its content and all its parts, in this order.
 #[must_use]
 pub fn content_and_parts(gid: &GlobalTxnId) -> KeyRange {
-    let range_end = [CONTENT, gid.as_str().as_bytes(), &[1]].concat().into();
-    KeyRange { key: content(gid), range_end }
+    all_of(CONTENT, gid)
+}
+
+/// Key of an entry of its timeline.
+pub(crate) fn call(gid: &GlobalTxnId, number: u32) -> Bytes {
+    numbered(CALLS, gid, number)
+}
+
+/// Its timeline, in order.
+#[must_use]
+pub fn calls(gid: &GlobalTxnId) -> KeyRange {
+    all_of(CALLS, gid)
+}
+
+/// Key of an entry of its audit.
+pub(crate) fn audit(gid: &GlobalTxnId, number: u32) -> Bytes {
+    numbered(AUDIT, gid, number)
+}
+
+/// What operators did to it, in order.
+#[must_use]
+pub fn audits(gid: &GlobalTxnId) -> KeyRange {
+    all_of(AUDIT, gid)
+}
+
+/// Key of a topic.
+#[must_use]
+pub fn topic(name: &str) -> Bytes {
+    [TOPIC, name.as_bytes()].concat().into()
+}
+
+/// All topics behind `after` (exclusive; `None`: from the first on), by name.
+#[must_use]
+pub fn topics_after(after: Option<&str>) -> KeyRange {
+    let key = after.map_or_else(|| Bytes::from_static(TOPIC), |name| next(&topic(name)));
+    KeyRange { key, range_end: Bytes::from_static(b"topic0") }
+}
+
+/// The name of a topic's key; `None`: it is another kind of key.
+#[must_use]
+pub fn name_of_topic(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.strip_prefix(TOPIC)?).ok()
+}
+
+fn numbered(prefix: &[u8], gid: &GlobalTxnId, number: u32) -> Bytes {
+    [prefix, gid.as_str().as_bytes(), &[0], &number.to_be_bytes()].concat().into()
+}
+
+fn all_of(prefix: &[u8], gid: &GlobalTxnId) -> KeyRange {
+    let key = [prefix, gid.as_str().as_bytes()].concat().into();
+    let range_end = [prefix, gid.as_str().as_bytes(), &[1]].concat().into();
+    KeyRange { key, range_end }
 }
 
 /// The number of a part's key; `None`: it is the content's.

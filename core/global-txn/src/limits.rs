@@ -26,6 +26,18 @@ pub const MAX_HEADERS: usize = 64;
 /// Prerequisites that the `orders` of a saga may name in all.
 pub const MAX_ORDERS: usize = 4096;
 
+/// Longest name of a topic, in bytes.
+pub const MAX_TOPIC: usize = 1024;
+
+/// Subscribers of a topic.
+pub const MAX_SUBSCRIBERS: usize = 256;
+
+/// Steps of a message that may name a topic; each is written beside the record.
+pub const MAX_TOPIC_STEPS: usize = 64;
+
+/// Topics that the steps of a message may name.
+pub const MAX_TOPICS_PER_TXN: usize = 16;
+
 /// Bytes of a reason, a result or an answer that a record keeps; the rest is cut off.
 pub const MAX_TEXT: usize = 1024;
 
@@ -62,7 +74,7 @@ pub const INDEX_PAGE: i64 = 512;
 pub const AGENDA_WINDOW_MS: u64 = 60_000;
 
 /// Transactions that one transaction of the key-value machine forgets.
-pub const PURGE_BATCH: usize = 32;
+pub const PURGE_BATCH: usize = 16;
 
 /// How often finished transactions are looked for that can be forgotten, in ms.
 pub const PURGE_INTERVAL_MS: u64 = 10_000;

@@ -294,6 +294,10 @@ pub struct Record {
     pub rows: Vec<Row>,
     /// Parts that were registered; the next one's number.
     pub parts: u32,
+    /// Entries of its timeline; the next one's number.
+    pub calls: u32,
+    /// Entries of its audit; the next one's number.
+    pub audits: u32,
     /// Whether there is a content record.
     pub has_content: bool,
     /// Whether calls need the content even where the payload stands in a part: it has headers.
@@ -326,6 +330,60 @@ pub struct Record {
     pub result: String,
     /// Whether an operator ended it or a part of it by hand.
     pub is_forced: bool,
+}
+
+/// An answered call, as the timeline keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallEntry {
+    /// Wall clock of the answer, in ms since 1970.
+    pub wall_ms: u64,
+    /// Which branch was called; `00` for the transaction's own URL.
+    pub branch_id: String,
+    /// As what.
+    pub op: String,
+    /// What the answer was taken for; `None`: success.
+    pub class: Option<Class>,
+    /// From leaving to answer, in microseconds.
+    pub latency_us: u64,
+    /// Attempts that were made.
+    pub attempts: u32,
+    /// What it said, cut off at a bound; empty for a success.
+    pub text: String,
+}
+
+/// What an operator did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Wall clock, in ms since 1970.
+    pub wall_ms: u64,
+    /// Who.
+    pub by: String,
+    /// What, in words.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Who wants to hear of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topic {
+    /// 1 when it was made, one more with each change.
+    pub version: u64,
+    /// Wall clock when it was made, in ms since 1970.
+    pub created_wall_ms: u64,
+    /// Wall clock of its last change.
+    pub updated_wall_ms: u64,
+    /// Subscribers in order of subscription.
+    pub subscribers: Vec<Subscriber>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscriber {
+    /// Where to call it.
+    pub url: String,
+    /// A note.
+    pub remark: String,
 }
 
 /// A step of a saga or a message.

@@ -19,13 +19,16 @@
 //!
 //! What comes twice changes nothing the second time: the result then equals the record given.
 
-use crate::api::{Config, Refused, WorkflowOutcome};
+use crate::api::{Config, Operation, Refused, WorkflowOutcome};
 use crate::gid::GlobalTxnId;
 use crate::kind::{self, Target};
 use crate::limits::MAX_TEXT;
+use crate::planted::Bug;
 use crate::record::{
     Answer, Class, Kind, Op, Options, Record, Row, RowStatus, Source, Status, Tries,
 };
+
+mod operate;
 
 /// When something happens, and a random number for whatever is to be spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +39,26 @@ pub struct Stamp {
     pub wall_ms: u64,
     /// Evenly distributed.
     pub random: u64,
+}
+
+/// A row of a branch that joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRow {
+    /// What it does.
+    pub op: Op,
+    /// A workflow's step has ended already when it is registered.
+    pub status: RowStatus,
+    /// Whether there is something to call.
+    pub has_url: bool,
+}
+
+/// What a call took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Took {
+    /// From leaving to answer, in microseconds.
+    pub latency_us: u64,
+    /// Attempts that were made.
+    pub attempts: u32,
 }
 
 /// What happens to a record.
@@ -72,19 +95,23 @@ pub enum Event {
         kind: Kind,
         /// Its id.
         branch_id: String,
-        /// Its rows: operation, status, whether there is a URL.
-        rows: Vec<(Op, RowStatus, bool)>,
+        /// Its rows.
+        rows: Vec<NewRow>,
     },
     /// An operator ends it.
     Stop,
     /// An operator does not want to wait for the next try.
     RetryNow,
+    /// An operator intervenes.
+    Operate(Operation),
     /// A call was answered, or was not needed.
     Answered {
         /// Which.
         target: Target,
         /// `None`: success.
         answer: Option<Answer>,
+        /// How long it took, unless there was no call.
+        took: Option<Took>,
     },
     /// Its time is over.
     TimeOut,
@@ -134,29 +161,31 @@ fn carry_out(
         }
         Event::Submit { kind, options } => {
             check_kind(record, *kind)?;
-            submit(record, options, at)?;
+            submit(config, record, options, at)?;
         }
-        Event::End(outcome) => end(record, outcome, at)?,
+        Event::End(outcome) => end(config, record, outcome, at)?,
         Event::Resume => {
             check_kind(record, Kind::Workflow)?;
             resume(config, record, at);
         }
-        Event::Abort { trans_type, reason } => abort(record, trans_type, reason, at)?,
+        Event::Abort { trans_type, reason } => abort(config, record, trans_type, reason, at)?,
         Event::Register { gid, kind, branch_id, rows } => {
-            if status != Status::Prepared {
+            if status != Status::Prepared && !config.is_planted(Bug::JoinAfterDecision) {
                 return Err(not_prepared(gid).at(status));
             }
             check_kind(record, *kind)?;
             register(record, branch_id, rows, at);
             resume(config, record, at);
         }
-        Event::Stop if status.is_final() => return Err(not_now(status, "cannot force stop.")),
-        Event::Stop => {
-            record.is_forced = true;
-            enter(record, Status::Failed, at);
+        Event::Stop => operate::stop(config, record, at)?,
+        Event::RetryNow => operate::retry_now(record),
+        Event::Operate(operation) => operate::operate(config, record, operation, at)?,
+        Event::Answered { target, answer, took } => {
+            if is_wanted(config, record, *target) {
+                record.calls += u32::from(took.is_some() && record.calls < config.timeline_calls);
+                answered(config, record, *target, answer, at);
+            }
         }
-        Event::RetryNow => retry_now(record),
-        Event::Answered { target, answer } => answered(config, record, *target, answer, at),
         Event::TimeOut => time_out(config, record, at),
         Event::Restamp if !status.is_final() => {
             if record.since_ms == record.created_ms {
@@ -183,8 +212,21 @@ fn not_now(status: Status, what: &str) -> Refused {
 }
 
 /// A second submit of what is submitted changes nothing: whatever has been done since stays done.
-fn submit(record: &mut Record, options: &Options, at: Stamp) -> Result<(), Refused> {
+fn submit(
+    config: &Config,
+    record: &mut Record,
+    options: &Options,
+    at: Stamp,
+) -> Result<(), Refused> {
     match record.status {
+        Status::Submitted if config.is_planted(Bug::ResubmitEnds) => {
+            enter(config, record, Status::Succeed, at);
+            return Ok(());
+        }
+        Status::Submitted if config.is_planted(Bug::ResubmitForgetsRows) => {
+            record.rows.iter_mut().for_each(|row| row.status = RowStatus::Prepared);
+            return Ok(());
+        }
         Status::Submitted => return Ok(()),
         Status::Prepared => {}
         // The word is spelled as DTM spells it.
@@ -194,11 +236,16 @@ fn submit(record: &mut Record, options: &Options, at: Stamp) -> Result<(), Refus
     if options.delay_ms > 0 {
         record.options.delay_ms = options.delay_ms;
     }
-    enter(record, Status::Submitted, at);
+    enter(config, record, Status::Submitted, at);
     Ok(())
 }
 
-fn end(record: &mut Record, outcome: &WorkflowOutcome, at: Stamp) -> Result<(), Refused> {
+fn end(
+    config: &Config,
+    record: &mut Record,
+    outcome: &WorkflowOutcome,
+    at: Stamp,
+) -> Result<(), Refused> {
     check_kind(record, Kind::Workflow)?;
     let end = Status::named(&outcome.status).filter(|status| status.is_final());
     let end = end.ok_or_else(|| {
@@ -212,7 +259,7 @@ fn end(record: &mut Record, outcome: &WorkflowOutcome, at: Stamp) -> Result<(), 
     }
     record.rollback_reason = cut(&outcome.rollback_reason);
     record.result.clone_from(&outcome.result);
-    enter(record, end, at);
+    enter(config, record, end, at);
     Ok(())
 }
 
@@ -224,11 +271,17 @@ fn resume(config: &Config, record: &mut Record, at: Stamp) {
     }
 }
 
-fn abort(record: &mut Record, trans_type: &str, reason: &str, at: Stamp) -> Result<(), Refused> {
+fn abort(
+    config: &Config,
+    record: &mut Record,
+    trans_type: &str,
+    reason: &str,
+    at: Stamp,
+) -> Result<(), Refused> {
     let status = record.status;
     if record.kind == Kind::Msg && status == Status::Prepared {
         record.rollback_reason = cut(reason);
-        enter(record, Status::Failed, at);
+        enter(config, record, Status::Failed, at);
         return Ok(());
     }
     let second_phase = [Kind::Tcc, Kind::Xa, Kind::ThreePhase].contains(&record.kind);
@@ -240,7 +293,7 @@ fn abort(record: &mut Record, trans_type: &str, reason: &str, at: Stamp) -> Resu
     }
     if status == Status::Prepared {
         record.rollback_reason = cut(reason);
-        enter(record, Status::Aborting, at);
+        enter(config, record, Status::Aborting, at);
     }
     Ok(())
 }
@@ -250,10 +303,10 @@ pub(crate) fn not_prepared(gid: &GlobalTxnId) -> Refused {
     Refused::failure(format!("no trans with gid: {gid} status: prepared found"))
 }
 
-fn register(record: &mut Record, branch_id: &str, rows: &[(Op, RowStatus, bool)], at: Stamp) {
+fn register(record: &mut Record, branch_id: &str, rows: &[NewRow], at: Stamp) {
     let source = Source::Part(record.parts);
     record.parts += 1;
-    for (op, status, has_url) in rows {
+    for NewRow { op, status, has_url } in rows {
         let ended = *status != RowStatus::Prepared;
         record.rows.push(Row {
             status: *status,
@@ -278,24 +331,20 @@ pub(crate) fn new_row(branch_id: &str, op: Op, source: Source, has_url: bool, at
     }
 }
 
-fn retry_now(record: &mut Record) {
-    let retried = |tries: &mut Tries| {
-        tries.next_ms = 0;
-        tries.errors = 0;
-    };
-    if !record.status.is_final() {
-        retried(&mut record.callback);
-        record.rows.iter_mut().for_each(|row| retried(&mut row.tries));
-    }
-}
-
 fn time_out(config: &Config, record: &mut Record, at: Stamp) {
-    if !matches!(record.status, Status::Prepared | Status::Submitted) {
+    // A submit may have come first: then there is another deadline, or none.
+    if kind::deadline(config, record).is_none_or(|deadline| at.group_ms < deadline) {
         return;
     }
     let seconds = kind::timeout_ms(config, record) as f64 / 1000.0;
     record.rollback_reason = format!("Timeout after {seconds} seconds");
-    enter(record, Status::Aborting, at);
+    enter(config, record, Status::Aborting, at);
+}
+
+/// Whether an answer still counts: it was not answered before, and the transaction did not go on without it.
+pub(crate) fn is_wanted(config: &Config, record: &Record, target: Target) -> bool {
+    let is_asked = kind::callable(config, record).iter().any(|call| call.target == target);
+    is_asked || kind::late_answer(record, target)
 }
 
 fn answered(
@@ -305,14 +354,15 @@ fn answered(
     answer: &Option<Answer>,
     at: Stamp,
 ) {
-    let is_asked = kind::callable(config, record).iter().any(|call| call.target == target);
-    if !is_asked && !kind::late_answer(record, target) {
-        return; // It was answered before, or the transaction went on without it.
-    }
+    let is_asked = !kind::late_answer(record, target);
+    let is_silent = config.is_planted(Bug::SilenceIsConsent) && record.kind == Kind::Msg;
     match (answer, target) {
+        (Some(Answer { class: Class::Error, .. }), Target::Callback) if is_silent => {
+            enter(config, record, Status::Submitted, at);
+        }
         (None, Target::Row(row)) => end_row(record, row, RowStatus::Succeed, at),
         (None, Target::Callback) if record.kind == Kind::Msg => {
-            enter(record, Status::Submitted, at);
+            enter(config, record, Status::Submitted, at);
         }
         (None, Target::Callback) => resume(config, record, at),
         (Some(answer), _) => not_done(config, record, target, answer, at, is_asked),
@@ -336,7 +386,7 @@ fn not_done(
         }
         Target::Callback if is_refusal => {
             record.rollback_reason = answer.text;
-            enter(record, Status::Failed, at);
+            enter(config, record, Status::Failed, at);
         }
         _ if !is_asked => {} // An action whose rollback has begun: not called again.
         _ if record.retries_soon(target) => retry_soon(config, record, target, answer, at),
@@ -370,7 +420,7 @@ fn retry_soon(config: &Config, record: &mut Record, target: Target, answer: Answ
         record.tries_mut(target).last = Some(answer);
         record.rollback_reason =
             format!("RetryCount is greater than RetryLimit, RetryLimit: {limit}");
-        enter(record, Status::Aborting, at);
+        enter(config, record, Status::Aborting, at);
         return;
     }
     record.retry_count += 1;
@@ -406,11 +456,11 @@ fn spread(interval: u64, random: u64) -> u64 {
     interval - interval / 5 * (random % 1024) / 1024
 }
 
-fn enter(record: &mut Record, status: Status, at: Stamp) {
+fn enter(config: &Config, record: &mut Record, status: Status, at: Stamp) {
     record.status = status;
     record.since_ms = at.group_ms;
     if status == Status::Aborting {
-        kind::begin_rollback(record);
+        kind::begin_rollback(config, record);
     }
     if status.is_final() {
         record.done_ms = Some(at.group_ms);
@@ -421,11 +471,11 @@ fn enter(record: &mut Record, status: Status, at: Stamp) {
 /// Follows statuses that are worked off, and rows that have nothing to call, as far as they lead.
 pub(crate) fn settle(config: &Config, record: &mut Record, at: Stamp) {
     loop {
-        if let Some((status, reason)) = kind::settle(record) {
+        if let Some((status, reason)) = kind::settle(config, record) {
             if status == Status::Aborting {
                 record.rollback_reason = cut(&reason);
             }
-            enter(record, status, at);
+            enter(config, record, status, at);
             continue;
         }
         let skipped =
@@ -446,7 +496,7 @@ pub(crate) fn cut(text: &str) -> String {
 }
 
 /// What no transition may do, whatever the event.
-fn assert_lawful(before: &Record, after: &Record) {
+pub(crate) fn assert_lawful(before: &Record, after: &Record) {
     let (from, to) = (before.status, after.status);
     assert!(!from.is_final() || from == to, "{from:?} is final, but {to:?} followed");
     assert!(from != Status::Aborting || to != Status::Succeed, "a rollback ended as succeed");

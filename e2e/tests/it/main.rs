@@ -13,10 +13,16 @@
 //! | `identity` | who has lost what it promised is refused by its peers |
 //! | `start_up` | wrong starts: one sentence, an exit code, nothing touched |
 //! | `operations` | `quorate status` and `quorate inspect`, which changes nothing |
+//! | `dtm` | global transactions over DTM's HTTP protocol: statuses, bodies, calls of branches |
+//! | `dtmcli` | the same through DTM's Python client, unchanged |
+//! | `demo` | `quorate demo order` under kills: the sums agree |
 //! | `garbage` | bad bytes from one client do not disturb another |
 
 mod crash;
+mod demo;
 mod disk_full;
+mod dtm;
+mod dtmcli;
 mod durability;
 mod etcdctl;
 mod garbage;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::http::{Http, Patience};
+use crate::http::{Answer, Http, Patience};
 use crate::options::Options;
 
 /// How long a request may take if nothing else is said.
@@ -106,19 +106,20 @@ impl Coordinator {
         Ok(status.and_then(Value::as_str).map(str::to_owned))
     }
 
-    /// Any other GET below the base address.
+    /// Any other GET below the base address. Only the status says whether it succeeded: what a transaction's
+    /// reason holds is no answer to this request.
     ///
     /// # Errors
-    /// As any request to the coordinator; `Failed` also for an answer that is not JSON.
+    /// `Unavailable`; `Failed` also for an answer that is not JSON.
     pub async fn get(&self, path: &str) -> Result<Value, Error> {
         let url = format!("{}/{path}", self.base);
-        let body = self.http.get(&url, self.patience).await?.result(&url)?;
-        let text = || String::from_utf8_lossy(&body).into_owned();
-        serde_json::from_slice(&body).map_err(|_| Error::Failed {
-            url,
-            status: 200,
-            message: text(),
-        })
+        let Answer { status, body } = self.http.get(&url, self.patience).await?;
+        let message = || String::from_utf8_lossy(&body).into_owned();
+        match (status, serde_json::from_slice(&body)) {
+            (200, Ok(value)) => Ok(value),
+            (503, _) => Err(Error::Unavailable { url, why: message() }),
+            _ => Err(Error::Failed { url, status, message: message() }),
+        }
     }
 
     /// Makes a transaction known: branches can be registered from now on.

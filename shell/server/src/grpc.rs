@@ -55,10 +55,18 @@ where
         Ok(decoded) => decoded,
         Err(error) => return refused(&malformed(&error)),
     };
-    match handler(decoded, size).await {
+    let response = match handler(decoded, size).await {
         Ok(response) => accepted(Body::unary(encode(&response))),
         Err(status) => refused(&status),
-    }
+    };
+    inbound.finish().await;
+    response
+}
+
+/// Refuses a call whatever its messages say.
+pub async fn refuse(request: Request<Incoming>, status: &Status) -> Response<Body> {
+    Inbound::new(request.into_body(), 0).finish().await;
+    refused(status)
 }
 
 /// A call that answers with a stream of encoded messages; an `Err` ends it with that status.

@@ -15,7 +15,8 @@
 //!    and `grpc` encodes its answer.
 //!
 //! Around it: `config` and `cli` (what users write), `run` (starting and stopping), `data_dir` (opening
-//! and refusing data), `peer` (other nodes), `http` and `metrics`, `disk_space` (the watermark).
+//! and refusing data), `peer` (other nodes), `outcall` (calls to participants), `http` and `metrics`, `disk_space`
+//! (the watermark).
 
 pub mod api;
 pub mod cli;

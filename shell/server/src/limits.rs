@@ -49,6 +49,10 @@ pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// HTTP/2 receive window of a connection, in bytes.
 pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
+/// Bytes of a request that are read off without a use, after its message or instead of it, while its end is
+/// waited for.
+pub const UNREAD_BYTES: usize = 64 << 10;
+
 /// Bytes that HTTP/2 may hold for one stream whose reader is slow.
 pub const SEND_BUFFER_BYTES: usize = 1 << 20;
 

@@ -136,7 +136,12 @@ impl UnderWay {
 type Parting = Vec<http::Connection>;
 
 impl Caller {
-    async fn perform(&self, call: &Call, address: u32, timeout: Duration) -> (AttemptResult, Parting) {
+    async fn perform(
+        &self,
+        call: &Call,
+        address: u32,
+        timeout: Duration,
+    ) -> (AttemptResult, Parting) {
         let mut parting = Parting::new();
         let result = match call.wire {
             Wire::Http { method } => self.http(call, method, address, &mut parting).await,

@@ -7,6 +7,8 @@ mod cli;
 mod cluster;
 #[path = "it/crash.rs"]
 mod crash;
+#[path = "it/frames.rs"]
+mod frames;
 #[path = "it/http.rs"]
 mod http;
 #[path = "it/kv.rs"]

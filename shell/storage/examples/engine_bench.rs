@@ -37,7 +37,6 @@ impl Random {
 
 struct Bench {
     engine: DiskEngine,
-    thread: Option<EngineThread>,
     random: Random,
     revision: u64,
 }
@@ -98,7 +97,7 @@ impl Bench {
         println!(
             "{name:34} {:>7} ns own, {:>7} ns beside, {:>7} ns wall; longest {longest:?}; resident {} MiB",
             own / count,
-            (all - own) / count,
+            all.saturating_sub(own) / count,
             wall.as_nanos() as u64 / count,
             resident()? >> 20,
         );
@@ -139,76 +138,58 @@ fn resident() -> Outcome<u64> {
     Ok(line.split_whitespace().nth(1).ok_or("short")?.parse::<u64>()? * 4096)
 }
 
-fn main() -> Outcome<()> {
-    let dir = tempfile::tempdir()?;
-    let engine = DiskEngine::open(dir.path(), GroupId(1), 1, true, &EngineOptions::new(128 << 20))?;
-    let thread = EngineThread::start(&engine, |event| {
-        if let quorate_storage::EngineEvent::Failed(error) = event {
-            eprintln!("{error}");
-        }
-    })?;
-    let only_puts = std::env::args().nth(1).is_some_and(|argument| argument == "puts");
-    let mut bench = Bench { engine, thread: Some(thread), random: Random(1), revision: 0 };
-    bench.run("put (3 rows), to the last flush", PUTS, |bench| {
-        bench.put()?;
-        if bench.revision == PUTS {
-            bench.rest()?;
-        }
-        Ok(())
-    })?;
-    bench.run("put again, with the first at rest", PUTS, |bench| {
-        bench.put()?;
-        if bench.revision == 2 * PUTS {
-            bench.rest()?;
-        }
-        Ok(())
-    })?;
+fn scan_of_10(snapshot: &impl Read, low: &[u8]) {
+    let range = (Bound::Included(low), Bound::Unbounded);
+    snapshot.scan(range, Direction::Forward).take(10).count();
+}
+
+fn puts(bench: &mut Bench) -> Outcome<()> {
+    for name in ["put (3 rows), to the last flush", "put again, over the first"] {
+        let last = bench.revision + PUTS;
+        bench.run(name, PUTS, |bench| {
+            bench.put()?;
+            if bench.revision == last {
+                bench.rest()?;
+            }
+            Ok(())
+        })?;
+    }
     println!("{:?}", bench.engine.figures());
-    if only_puts {
-        return Ok(());
-    }
-    for _ in 0..20_000 {
-        bench.put()?;
-    }
-    bench.run("owner: get", READS, |bench| {
-        let key = bench.random.below(KEYS);
-        bench.engine.get(&head(key))?;
-        Ok(())
-    })?;
-    bench.run("owner: get of what is absent", READS, |bench| {
-        let key = KEYS + bench.random.below(KEYS);
-        bench.engine.get(&head(key))?;
-        Ok(())
-    })?;
+    Ok(())
+}
+
+fn gets(bench: &mut Bench) -> Outcome<()> {
     let snapshot = bench.engine.snapshot();
-    bench.run("snapshot: get", READS, |bench| {
-        let key = bench.random.below(KEYS);
-        snapshot.get(&head(key))?;
+    for (name, from) in [("get", 0), ("get of what is absent", KEYS)] {
+        bench.run(&format!("owner: {name}"), READS, |bench| {
+            let key = from + bench.random.below(KEYS);
+            bench.engine.get(&head(key))?;
+            Ok(())
+        })?;
+        bench.run(&format!("snapshot: {name}"), READS, |bench| {
+            let key = from + bench.random.below(KEYS);
+            snapshot.get(&head(key))?;
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn scans(bench: &mut Bench) -> Outcome<()> {
+    let snapshot = bench.engine.snapshot();
+    for (name, count) in [("snapshot: first scan of 10", 1), ("snapshot: scan of 10", READS / 10)] {
+        bench.run(name, count, |bench| {
+            scan_of_10(&snapshot, &head(bench.random.below(KEYS)));
+            Ok(())
+        })?;
+    }
+    bench.run("snapshot: scan of everything", 1, |_| {
+        snapshot.scan((Bound::Unbounded, Bound::Unbounded), Direction::Forward).count();
         Ok(())
-    })?;
-    bench.run("snapshot: get of what is absent", READS, |bench| {
-        let key = KEYS + bench.random.below(KEYS);
-        snapshot.get(&head(key))?;
-        Ok(())
-    })?;
-    bench.run("snapshot: first scan of 10", 1, |bench| {
-        let low = head(bench.random.below(KEYS));
-        let range = (Bound::Included(&low[..]), Bound::Unbounded);
-        snapshot.scan(range, Direction::Forward).take(10).count();
-        Ok(())
-    })?;
-    bench.run("snapshot: scan of 10", 20_000, |bench| {
-        let low = head(bench.random.below(KEYS));
-        let range = (Bound::Included(&low[..]), Bound::Unbounded);
-        snapshot.scan(range, Direction::Forward).take(10).count();
-        Ok(())
-    })?;
-    bench.run("snapshot: scan of everything (1)", 1, |_| {
-        let all = (Bound::Unbounded, Bound::Unbounded);
-        println!("{} pairs", snapshot.scan(all, Direction::Forward).count());
-        Ok(())
-    })?;
-    drop(snapshot);
+    })
+}
+
+fn snapshots(bench: &mut Bench) -> Outcome<()> {
     bench.run("snapshot with nothing new", READS, |bench| {
         drop(bench.engine.snapshot());
         Ok(())
@@ -222,23 +203,40 @@ fn main() -> Outcome<()> {
     })?;
     bench.run("put, a snapshot and a get each", PUTS / 4, |bench| {
         bench.put()?;
-        let snapshot = bench.engine.snapshot();
         let key = bench.random.below(KEYS);
-        snapshot.get(&head(key))?;
+        bench.engine.snapshot().get(&head(key))?;
         Ok(())
     })?;
     bench.run("put, snapshot and scan of 10 per 64", PUTS / 4, |bench| {
         bench.put()?;
         if bench.revision.is_multiple_of(64) {
-            let snapshot = bench.engine.snapshot();
             let low = head(bench.random.below(KEYS));
-            let range = (Bound::Included(&low[..]), Bound::Unbounded);
-            snapshot.scan(range, Direction::Forward).take(10).count();
+            scan_of_10(&bench.engine.snapshot(), &low);
         }
         Ok(())
+    })
+}
+
+fn main() -> Outcome<()> {
+    let dir = tempfile::tempdir()?;
+    let options = EngineOptions::new(EngineOptions::CACHE_BYTES);
+    let engine = DiskEngine::open(dir.path(), GroupId(1), 1, true, &options)?;
+    let thread = EngineThread::start(&engine, |event| {
+        if let quorate_storage::EngineEvent::Failed(error) = event {
+            eprintln!("{error}");
+        }
     })?;
+    let mut bench = Bench { engine, random: Random(1), revision: 0 };
+    puts(&mut bench)?;
+    // Something in the active table, which the reads then go through.
+    for _ in 0..PUTS / 20 {
+        bench.put()?;
+    }
+    gets(&mut bench)?;
+    scans(&mut bench)?;
+    snapshots(&mut bench)?;
     bench.rest()?;
     println!("resident at rest {} MiB", resident()? >> 20);
-    drop(bench.thread.take());
+    drop(thread);
     Ok(())
 }

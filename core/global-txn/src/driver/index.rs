@@ -8,6 +8,7 @@ use crate::limits::{
     AGENDA_WINDOW_MS, INDEX_PAGE, MAX_ACTIVE, MAX_CALLS, PURGE_BATCH, PURGE_INTERVAL_MS,
 };
 use crate::machine::Context;
+use crate::planted::Bug;
 use crate::write;
 
 use super::{Driver, Proposed, Reading};
@@ -38,7 +39,7 @@ impl Driver {
             let read = cx.read(write::get(keys::record(&gid)));
             self.reads.insert(read, Reading::Due(gid));
         }
-        if self.wants_agenda(cx.now.group_ms) {
+        if self.wants_agenda(cx.now.group_ms) && !cx.config.is_planted(Bug::IndexNotRead) {
             self.read_agenda(cx);
         }
         if !self.index.is_purging && self.index.purge_ms <= cx.now.group_ms {
@@ -123,7 +124,9 @@ impl Driver {
             let (_, gid) = entry.ok_or_else(|| Halt("an entry of the done index".to_owned()))?;
             txn.success.push(write::delete(KeyRange::single(kv.key.clone())));
             txn.success.push(write::delete(KeyRange::single(keys::record(&gid))));
-            txn.success.push(write::delete(keys::content_and_parts(&gid)));
+            for range in [keys::content_and_parts(&gid), keys::calls(&gid), keys::audits(&gid)] {
+                txn.success.push(write::delete(range));
+            }
         }
         if result.more {
             self.index.purge_ms = cx.now.group_ms;

@@ -14,7 +14,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::Refused;
+use crate::api::{Config, Refused};
+use crate::planted::Bug;
 use crate::record::{Op, Record, RowStatus, Status};
 
 use super::{Callable, Target};
@@ -78,10 +79,13 @@ pub(super) fn settle(record: &Record) -> Option<(Status, String)> {
 }
 
 /// Marks the compensations that are needed.
-pub(super) fn begin_rollback(record: &mut Record) {
+pub(super) fn begin_rollback(config: &Config, record: &mut Record) {
     for step in steps(record) {
-        let may_have_run =
-            record.rows[action(step)].status != RowStatus::Prepared || can_run(record, step);
+        let status = record.rows[action(step)].status;
+        let may_have_run = match config.is_planted(Bug::CompensateOnlyKnown) {
+            true => status == RowStatus::Succeed,
+            false => status != RowStatus::Prepared || can_run(record, step),
+        };
         record.rows[compensation(step)].is_needed = may_have_run;
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_engine::{Engine, MemEngine};
-use quorate_kv::{At, Command, Event, EventKind, Kv, Reply as KvReply, TxnRequest, codec};
+use quorate_kv::{
+    At, Command, Event, EventKind, KeyRange, KeyValue, Kv, Reply as KvReply, TxnRequest, codec,
+};
 use quorate_outcall::{Call, CallId, CallResult};
 
 use crate::api::{
@@ -286,13 +288,15 @@ impl Cluster {
 
     /// Every key of the keyspace, as node 0 has it.
     pub(super) fn keys(&mut self) -> Vec<Bytes> {
+        let all = Bytes::from_static(b"\0");
+        let all = KeyRange { key: all.clone(), range_end: all };
+        self.pairs(&all).into_iter().map(|kv| kv.key).collect()
+    }
+
+    /// A range of the keyspace, as node 0 has it.
+    pub(super) fn pairs(&mut self, range: &KeyRange) -> Vec<KeyValue> {
         let Node { kv, engine, .. } = &mut self.nodes[0];
-        let view = kv.view(KEYSPACE, engine.snapshot());
-        let all = quorate_kv::KeyRange {
-            key: Bytes::from_static(b"\0"),
-            range_end: Bytes::from_static(b"\0"),
-        };
-        view.page(&all, usize::MAX).unwrap().kvs.into_iter().map(|kv| kv.key).collect()
+        kv.view(KEYSPACE, engine.snapshot()).page(range, usize::MAX).unwrap().kvs
     }
 
     /// Statuses that a transaction went through.

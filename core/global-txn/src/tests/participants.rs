@@ -39,8 +39,6 @@ pub(super) struct Participants {
     barrier: BTreeSet<Named>,
     /// Effects that took place, in order, business calls only.
     pub(super) effects: BTreeMap<(GlobalTxnId, String), Vec<String>>,
-    /// Without a barrier every call is a business call.
-    pub(super) has_no_barrier: bool,
 }
 
 impl Participants {
@@ -58,20 +56,20 @@ impl Participants {
     }
 
     fn passes(&mut self, named: &Named) -> bool {
-        if self.has_no_barrier {
-            return true;
-        }
         let origin = match named.op.as_str() {
             "cancel" => Some("try"),
             "compensate" | "rollback" => Some("action"),
             "abort" => Some("can_commit"),
             _ => None,
         };
-        let came_first = origin.is_some_and(|op| {
-            self.barrier.insert(Named { op: op.to_owned(), ..named.clone() })
-        });
+        let came_first = origin
+            .is_some_and(|op| self.barrier.insert(Named { op: op.to_owned(), ..named.clone() }));
+        // A participant of 3pc that has dropped what it held goes no further.
+        let goes_on = matches!(named.op.as_str(), "pre_commit" | "do_commit");
+        let was_undone =
+            goes_on && self.barrier.contains(&Named { op: "abort".to_owned(), ..named.clone() });
         let is_new = self.barrier.insert(named.clone());
-        is_new && !came_first
+        is_new && !came_first && !was_undone
     }
 
     /// What a branch has seen.

@@ -13,7 +13,10 @@
 //! | `pass MS` | time, and whatever becomes due in it |
 //! | `lead N`, `follow N`, `restart N` | node N; the first one leads at the start |
 //! | `at N REQUEST...` | the request goes to node N |
-//! | `show GID`, `keys`, `figures` | |
+//! | `race MS REQUEST...` | after MS, what the driver then proposes reaches the log after what the request proposes |
+//! | `subscribe TOPIC URL [REMARK]`, `unsubscribe TOPIC URL`, `delete-topic TOPIC` | |
+//! | `operate GID stop\|retry\|skip\|submit\|abort [branch= op=]` | by "ann", because "why" |
+//! | `show GID`, `keys`, `figures`, `timeline GID`, `audit GID`, `topic NAME` | |
 //!
 //! Lines of the transcript: `GID status rows due`, where a row is a letter: P(repared), S(ucceed), F(ailed); calls
 //! as they leave, with their answers; replies.
@@ -25,12 +28,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
+use quorate_kv::KeyRange;
 use quorate_outcall::{CallFailure, CallResult, Method, Wire};
 
 use super::cluster::{Cluster, Outgoing};
-use crate::api::{Body, BranchRequest, Config, Refused, Reply, Request, WorkflowOutcome};
+use crate::api::{
+    Body, BranchRequest, Config, Operation, Refused, Reply, Request, WorkflowOutcome,
+};
 use crate::gid::GlobalTxnId;
-use crate::record::{Class, Content, Options, Record, RowStatus, Step};
+use crate::keys;
+use crate::record::{
+    AuditEntry, CallEntry, Class, Content, Options, Record, RowStatus, Step, Subscriber, Topic,
+};
 
 type Failure = Box<dyn Error>;
 
@@ -42,6 +51,7 @@ struct Script {
     /// How much of each transaction's history has been printed.
     shown: BTreeMap<GlobalTxnId, usize>,
     node: usize,
+    races: bool,
 }
 
 impl Script {
@@ -53,6 +63,7 @@ impl Script {
             held: Vec::new(),
             shown: BTreeMap::new(),
             node: 0,
+            races: false,
         };
         script.begin(Config::default());
         script
@@ -125,6 +136,11 @@ impl Script {
 
     fn request(&mut self, request: Request, out: &mut String) {
         let id = self.cluster.request(self.node, request);
+        if std::mem::take(&mut self.races) {
+            assert!(self.cluster.proposals.len() > 1, "nothing to race with");
+            let last = self.cluster.proposals.len() - 1;
+            self.cluster.append(last);
+        }
         self.settle(out);
         match self.cluster.replies.remove(&id) {
             Some(reply) => {
@@ -154,6 +170,12 @@ impl Runner for Script {
             self.node = next::<usize>(&mut args)? - 1;
             name = next(&mut args)?;
         }
+        if name == "race" {
+            self.cluster.now_ms += next::<u64>(&mut args)?;
+            self.cluster.tick();
+            self.races = true;
+            name = next(&mut args)?;
+        }
         match name.as_str() {
             "cluster" => {
                 self.nodes = key(&mut args, "nodes")?.unwrap_or(1);
@@ -166,6 +188,8 @@ impl Runner for Script {
                 config.retry_interval_ms = retry.unwrap_or(config.retry_interval_ms);
                 config.max_backoff_ms = key(&mut args, "backoff")?.unwrap_or(config.max_backoff_ms);
                 config.retention_ms = key(&mut args, "retention")?.unwrap_or(config.retention_ms);
+                config.alert_url = args.take_key("alert").map_or(String::new(), url);
+                config.timeline_calls = key(&mut args, "timeline")?.unwrap_or(64);
                 config.strict = key(&mut args, "strict")?.unwrap_or(false);
                 self.begin(config);
             }
@@ -186,6 +210,50 @@ impl Runner for Script {
             "retry" => {
                 let gid = next(&mut args)?;
                 self.request(Request::RetryNow { gid }, &mut out);
+            }
+            "subscribe" => {
+                let (topic, url) = (next(&mut args)?, url(&next::<String>(&mut args)?));
+                let remark = args.next_pos().map_or(String::new(), str::to_owned);
+                self.request(Request::Subscribe { topic, url, remark }, &mut out);
+            }
+            "unsubscribe" => {
+                let (topic, url) = (next(&mut args)?, url(&next::<String>(&mut args)?));
+                self.request(Request::Unsubscribe { topic, url }, &mut out);
+            }
+            "delete-topic" => {
+                let topic = next(&mut args)?;
+                self.request(Request::DeleteTopic { topic }, &mut out);
+            }
+            "operate" => {
+                let (gid, operation) = (next(&mut args)?, operation(&mut args)?);
+                let (by, why) = ("ann".to_owned(), "why".to_owned());
+                self.request(Request::Operate { gid, operation, by, why }, &mut out);
+            }
+            "timeline" => {
+                let gid = GlobalTxnId::parse(&next::<String>(&mut args)?).unwrap();
+                for kv in self.cluster.pairs(&keys::calls(&gid)) {
+                    let entry = CallEntry::decode(&kv.value)?;
+                    let CallEntry { branch_id, op, class, attempts, text, .. } = entry;
+                    let _ =
+                        writeln!(out, "{branch_id} {op} {class:?} attempts={attempts} {text:?}");
+                }
+            }
+            "audit" => {
+                let gid = GlobalTxnId::parse(&next::<String>(&mut args)?).unwrap();
+                for kv in self.cluster.pairs(&keys::audits(&gid)) {
+                    let AuditEntry { by, what, why, .. } = AuditEntry::decode(&kv.value)?;
+                    let _ = writeln!(out, "{by}: {what} ({why})");
+                }
+            }
+            "topic" => {
+                let range = KeyRange::single(keys::topic(&next::<String>(&mut args)?));
+                for kv in self.cluster.pairs(&range) {
+                    let Topic { version, subscribers, .. } = Topic::decode(&kv.value)?;
+                    let _ = writeln!(out, "version {version}");
+                    for Subscriber { url, remark } in subscribers {
+                        let _ = writeln!(out, "{url} {remark:?}");
+                    }
+                }
             }
             "rule" => {
                 let word: String = next(&mut args)?;
@@ -289,7 +357,7 @@ fn print_reply(reply: &Reply) -> String {
             }
             text
         }
-        Reply::Refused(Refused { class, text, status, is_unknown }) => {
+        Reply::Refused(Refused { class, text, status, is_unknown, .. }) => {
             let code = match class {
                 Class::Failure => 409,
                 Class::Ongoing => 425,
@@ -455,6 +523,20 @@ fn register(args: &mut ArgumentConsumer<'_>) -> Result<Request, Failure> {
     })))
 }
 
+fn operation(args: &mut ArgumentConsumer<'_>) -> Result<Operation, Failure> {
+    Ok(match next::<String>(args)?.as_str() {
+        "stop" => Operation::Stop,
+        "retry" => Operation::RetryNow,
+        "submit" => Operation::Submit,
+        "abort" => Operation::Abort,
+        "skip" => Operation::Skip {
+            branch_id: key(args, "branch")?.unwrap_or_default(),
+            op: key(args, "op")?.unwrap_or_default(),
+        },
+        other => return Err(format!("no operation {other}").into()),
+    })
+}
+
 fn workflow(args: &mut ArgumentConsumer<'_>) -> Result<Request, Failure> {
     let gid = next(args)?;
     let input: Option<String> = key(args, "input")?;
@@ -488,7 +570,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(tcc, saga, xa, msg, workflow_, three_phase, refusals, driver);
+scripts!(tcc, saga, xa, msg, workflow_, three_phase, refusals, driver, operator);
 
 fn run_all(subject: &str) {
     let folder = format!("testscripts/{}", subject.trim_end_matches('_'));

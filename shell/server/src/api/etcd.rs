@@ -89,7 +89,7 @@ fn requires_leader(headers: &HeaderMap) -> bool {
 /// Answers a gRPC call.
 pub async fn call(api: Api, request: Request<Incoming>) -> Response<Body> {
     if let Err(status) = admit(&api, request.headers()) {
-        return grpc::refused(&status);
+        return grpc::refuse(request, &status).await;
     }
     let method = api.metrics.started(request.uri().path());
     let metrics = Arc::clone(&api.metrics);
@@ -155,7 +155,10 @@ async fn dispatch_rare(api: Api, request: Request<Incoming>) -> Response<Body> {
         "/etcdserverpb.Maintenance/Defragment" => unary!(maintenance::defragment),
         "/grpc.health.v1.Health/Check" => unary!(health::check),
         "/grpc.health.v1.Health/Watch" => grpc::streaming(until_stopped(&api, health::watch())),
-        path => grpc::refused(&errors::unknown_method(path, is_known_service(path))),
+        path => {
+            let status = errors::unknown_method(path, is_known_service(path));
+            grpc::refuse(request, &status).await
+        }
     }
 }
 

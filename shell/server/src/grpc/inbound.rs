@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use tonic::Status;
 
 use super::frame::{PREFIX, Prefix, prefix};
+use crate::limits::UNREAD_BYTES;
 
 /// Reads messages off a request body.
 #[derive(Debug)]
@@ -95,6 +96,20 @@ impl Inbound {
                         return Ok(Some(data));
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits until the client has said that no more comes, and lets go of what comes before that. A call that
+    /// is answered and forgotten before its end has arrived makes HTTP/2 count that end as an error of the
+    /// client, and at some number of errors it closes the connection with everything on it. So the end is
+    /// waited for, unless the client sends more than [`UNREAD_BYTES`] instead of it.
+    pub async fn finish(mut self) {
+        let mut unread = 0;
+        while let Ok(Some(piece)) = self.piece().await {
+            unread += piece.len();
+            if unread > UNREAD_BYTES {
+                return;
             }
         }
     }

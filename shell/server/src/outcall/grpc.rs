@@ -131,7 +131,8 @@ fn compose(
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    let not_reserved = |(name, _): &&(String, String)| !name.to_ascii_lowercase().starts_with("grpc-");
+    let not_reserved =
+        |(name, _): &&(String, String)| !name.to_ascii_lowercase().starts_with("grpc-");
     let fields: Vec<_> = call.headers.iter().filter(not_reserved).cloned().collect();
     add_headers(headers, &fields, &OURS)?;
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -156,7 +157,11 @@ async fn read(response: Response<Incoming>) -> Result<AttemptResult, CallFailure
     let (head, answer) = response.into_parts();
     if head.status != StatusCode::OK {
         let message = format!("HTTP status {}", head.status.as_u16());
-        return Ok(AttemptResult::Answered { status: code_of(head.status), message, body: Bytes::new() });
+        return Ok(AttemptResult::Answered {
+            status: code_of(head.status),
+            message,
+            body: Bytes::new(),
+        });
     }
     // Without a message, the head alone may say it all.
     if let Some(result) = said(&head.headers)? {
@@ -184,7 +189,8 @@ fn said(fields: &HeaderMap) -> Result<Option<AttemptResult>, CallFailure> {
     let Some(code) = fields.get("grpc-status") else { return Ok(None) };
     let code = code.to_str().ok().and_then(|code| code.parse().ok());
     let status = code.ok_or_else(|| bad_answer("its status is no number"))?;
-    let message = fields.get("grpc-message").map_or_else(String::new, |text| decode(text.as_bytes()));
+    let message =
+        fields.get("grpc-message").map_or_else(String::new, |text| decode(text.as_bytes()));
     Ok(Some(AttemptResult::Answered { status, message, body: Bytes::new() }))
 }
 

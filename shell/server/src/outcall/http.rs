@@ -28,7 +28,7 @@ const OURS: [HeaderName; 9] = [
     header::TRAILER,
     header::UPGRADE,
     header::EXPECT,
-    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
 ];
 
 /// What a redirect to another host does not get.
@@ -176,17 +176,23 @@ fn checked(hop: Hop, wire: Wire) -> Result<Hop, CallFailure> {
 
 fn compose(call: &Call, hop: &Hop, host: &Host, path: &str) -> Result<Request<Body>, CallFailure> {
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let uri = Uri::builder().path_and_query(format!("{slash}{path}")).build().map_err(bad_request)?;
+    let uri =
+        Uri::builder().path_and_query(format!("{slash}{path}")).build().map_err(bad_request)?;
     let bare = hop.bare || hop.method == Method::Get;
     let method = match hop.method {
         Method::Get => http::Method::GET,
         Method::Post => http::Method::POST,
     };
     let body = if bare { Bytes::new() } else { call.body.clone() };
+    let length = HeaderValue::from(body.len());
     let mut request = Request::new(Body::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
+    if hop.method == Method::Post {
+        // Servers may want it even if there is nothing; hyper leaves it out then.
+        headers.insert(header::CONTENT_LENGTH, length);
+    }
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     add_headers(headers, &call.headers, &OURS)?;
     headers.insert(header::HOST, HeaderValue::try_from(&host.authority).map_err(bad_request)?);

@@ -107,7 +107,10 @@ impl Names {
             Some(Entry::Known { addresses, until }) if Instant::now() < *until => {
                 return Ok(Ok(Arc::clone(addresses)));
             }
-            Some(Entry::LookedUp(coming)) => return Ok(Err(coming.clone())),
+            // Unless its thread has died.
+            Some(Entry::LookedUp(coming)) if coming.has_changed().is_ok() => {
+                return Ok(Err(coming.clone()));
+            }
             _ => {}
         }
         make_room(&mut all)?;
@@ -118,7 +121,10 @@ impl Names {
             names.found(key, &answer);
             tell.send_replace(Some(answer));
         };
-        std::thread::Builder::new().name("name lookup".to_owned()).spawn(look_up).map_err(unreachable)?;
+        std::thread::Builder::new()
+            .name("name lookup".to_owned())
+            .spawn(look_up)
+            .map_err(unreachable)?;
         all.insert((name.to_owned(), port), Entry::LookedUp(coming.clone()));
         Ok(Err(coming))
     }
@@ -153,7 +159,11 @@ fn look_up((name, port): &(String, u16)) -> Answer {
     let mut addresses: Vec<_> = found.collect();
     let mut seen = std::collections::BTreeSet::new();
     addresses.retain(|address| seen.insert(*address));
-    if addresses.is_empty() { Err(unreachable("the name has no address")) } else { Ok(addresses.into()) }
+    if addresses.is_empty() {
+        Err(unreachable("the name has no address"))
+    } else {
+        Ok(addresses.into())
+    }
 }
 
 #[cfg(test)]
@@ -182,10 +192,13 @@ mod tests {
     async fn addresses_are_looked_up_once_and_remembered() {
         let names = Arc::new(Names::default());
         let target = "http://localhost:7/";
-        let (host, _) = Host::of(&Target::parse(target, Wire::Http { method: Method::Get }).unwrap(), 0);
+        let (host, _) =
+            Host::of(&Target::parse(target, Wire::Http { method: Method::Get }).unwrap(), 0);
         let (one, other) = tokio::join!(names.addresses(&host, 0), names.addresses(&host, 0));
         assert_eq!(one, other);
-        assert!(one.unwrap().iter().all(|address| address.ip().is_loopback() && address.port() == 7));
+        assert!(
+            one.unwrap().iter().all(|address| address.ip().is_loopback() && address.port() == 7)
+        );
         assert!(matches!(names.lock().values().next(), Some(Entry::Known { .. })));
         names.forget(&host);
         assert!(names.lock().is_empty());

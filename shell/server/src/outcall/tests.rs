@@ -19,13 +19,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use quorate_outcall::{
-    AttemptId, AttemptResult, Call, CallFailure, Method, RetryPolicy, Wire,
-};
+use quorate_outcall::{AttemptId, AttemptResult, Call, CallFailure, Method, RetryPolicy, Wire};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Executor, Options};
@@ -55,7 +53,7 @@ struct Server {
     at: SocketAddr,
     /// Connections so far.
     connections: Arc<AtomicUsize>,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 impl Server {
@@ -85,7 +83,13 @@ impl Server {
                 });
             }
         });
-        Self { at, connections, task: task.abort_handle() }
+        Self { at, connections, task }
+    }
+
+    /// Ends it, and everything of it has ended when this returns.
+    async fn stop(mut self) {
+        self.task.abort();
+        assert!((&mut self.task).await.unwrap_err().is_cancelled());
     }
 
     fn url(&self, path: &str) -> String {

@@ -52,7 +52,9 @@ impl Tls {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         if system.certs.is_empty() {
-            tracing::info!("the system trusts no authority: calls over TLS need a file of authorities");
+            tracing::info!(
+                "the system trusts no authority: calls over TLS need a file of authorities"
+            );
         }
         roots.add_parsable_certificates(system.certs);
         if let Some(path) = ca_file {

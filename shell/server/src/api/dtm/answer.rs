@@ -54,9 +54,8 @@ impl Problem {
     /// How it is told.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Refused(Refused { is_unknown: true, .. }) | Self::Node(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Refused(Refused { is_unknown: true, .. } | Refused { is_transient: true, .. })
+            | Self::Node(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(refused) => match refused.class {
                 Class::Failure => StatusCode::CONFLICT,
                 Class::Ongoing => StatusCode::TOO_EARLY,
@@ -142,5 +141,6 @@ mod tests {
         assert_eq!((error.status().as_u16(), error.body()), (500, json!({ "message": "what" })));
         let unknown = Refused { is_unknown: true, ..Refused::error("perhaps") };
         assert_eq!(Problem::Refused(unknown).status(), 503);
+        assert_eq!(Problem::Refused(Refused::transient("later")).status(), 503);
     }
 }

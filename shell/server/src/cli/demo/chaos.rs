@@ -11,7 +11,7 @@ use super::town::Town;
 use crate::exit::Fatal;
 
 /// Between two kills, in ms: at least, and at most this much more.
-const PAUSE_MS: (u64, u64) = (150, 500);
+const PAUSE_MS: (u64, u64) = (300, 700);
 /// How long a victim stays down, in ms: at least, and at most this much more.
 const DOWN_MS: (u64, u64) = (20, 400);
 

@@ -19,6 +19,18 @@ const SAGA_LIMIT: Duration = Duration::from_secs(60);
 /// Between two questions about it.
 const SAGA_LOOK: Duration = Duration::from_millis(20);
 
+/// When a transaction whose payer has gone away is cancelled.
+const TCC_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What all transactions here are told: participants come back soon.
+fn options() -> Options {
+    Options {
+        retry_interval: Duration::from_millis(200),
+        request_timeout: Duration::from_secs(2),
+        ..Options::default()
+    }
+}
+
 /// What a payer needs to know.
 #[derive(Clone)]
 pub(super) struct Payer {
@@ -63,12 +75,7 @@ impl Payer {
 
     /// Tries of all four, one after another, then the decision.
     async fn by_tcc(&self, gid: &str, purchase: Purchase) -> Result<End, Error> {
-        let options = Options {
-            timeout_to_fail_s: 5,
-            retry_interval_s: 1,
-            request_timeout_s: 2,
-            ..Options::default()
-        };
+        let options = Options { timeout_to_fail: TCC_TIMEOUT, ..options() };
         let mut tcc = Tcc::begin(&self.coordinator, gid, options).await?;
         for (at, base) in self.bases.iter().enumerate() {
             if purchase.is_abandoned && at == 2 {
@@ -108,7 +115,7 @@ impl Payer {
     }
 
     async fn by_saga(&self, gid: &str, purchase: Purchase) -> Result<End, Error> {
-        let options = Options { retry_interval_s: 1, request_timeout_s: 2, ..Options::default() };
+        let options = Options { wait_result: true, ..options() };
         let mut saga = Saga::new(gid, options);
         for base in &self.bases {
             saga = saga.step(SagaStep {
@@ -118,8 +125,9 @@ impl Payer {
             });
         }
         match saga.submit(&self.coordinator).await {
-            // Refused: this was asked a second time, and it has ended already.
-            Ok(()) | Err(Error::Refused(_)) => {}
+            Ok(()) => return Ok(End::Committed),
+            // It has failed, or goes on; or this was asked a second time, and it has ended already.
+            Err(Error::Refused(_)) => {}
             Err(error) => return Err(error),
         }
         let deadline = Instant::now() + SAGA_LIMIT;

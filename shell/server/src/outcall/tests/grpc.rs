@@ -66,7 +66,9 @@ async fn obey(request: Request<Bytes>) -> Response<Reply> {
         b"half" => ended(Bytes::from_static(b"\0\0\0\0\x09half"), "0", ""),
         b"no status" => {
             let mut response = reply(200, framed(b"x"));
-            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            response
+                .headers_mut()
+                .insert("content-type", HeaderValue::from_static("application/grpc"));
             response
         }
         b"odd status" => status_alone("many", ""),
@@ -81,7 +83,13 @@ async fn obey(request: Request<Bytes>) -> Response<Reply> {
 async fn the_request_is_what_was_asked_for() {
     let server = Server::start(handler(obey)).await;
     let mut client = Client::new();
-    let headers = [("Dtm-Gid", "g"), ("dtm-dtm", ""), ("grpc-timeout", "1n"), ("Content-Type", "x"), ("te", "y")];
+    let headers = [
+        ("Dtm-Gid", "g"),
+        ("dtm-dtm", ""),
+        ("grpc-timeout", "1n"),
+        ("Content-Type", "x"),
+        ("te", "y"),
+    ];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let call = Call { headers, ..rpc(&server, "tell") };
     let AttemptResult::Answered { status: 0, body, .. } = client.call(call).await else {
@@ -156,11 +164,11 @@ async fn many_share_one_connection_and_a_restart_is_not_noticed() {
     }
     assert_eq!(server.connections(), 1);
     let at = server.at.to_string();
-    drop(server);
+    server.stop().await;
     let server = Server::start_at(&at, handler(obey), None).await;
     assert_eq!(client.call(rpc(&server, "hello")).await, said(0, "", "hello"));
     assert_eq!(server.connections(), 1);
-    drop(server);
+    server.stop().await;
     assert!(matches!(
         failure(client.call(call(format!("{at}{METHOD}"), Wire::Grpc, "x")).await),
         CallFailure::Unreachable(_) | CallFailure::Broken(_)

@@ -119,7 +119,10 @@ async fn a_slow_answer_is_given_up_and_the_participant_can_notice() {
     let server = Server::start(never).await;
     let mut client = Client::new();
     let soon = Duration::from_millis(50);
-    assert_eq!(failure(client.call_within(post(server.url("/"), "x"), soon).await), CallFailure::Timeout);
+    assert_eq!(
+        failure(client.call_within(post(server.url("/"), "x"), soon).await),
+        CallFailure::Timeout
+    );
     tokio::time::timeout(LONG, left.1.notified()).await.unwrap();
     // The same if the attempt is aborted; then nothing is reported.
     let attempt = client.start(post(server.url("/"), "x"), 0, LONG);
@@ -179,7 +182,7 @@ async fn connections_are_kept_and_a_restart_is_not_noticed() {
     let connections = server.connections();
     assert!((2..=8).contains(&connections), "{connections}");
     let at = server.at.to_string();
-    drop(server);
+    server.stop().await;
     let server = Server::start_at(&at, handler(tell), None).await;
     for _ in 0..20 {
         told(&mut client, post(server.url("/"), "x")).await;
@@ -220,7 +223,11 @@ async fn redirects_are_followed_as_far_as_they_lead_somewhere() {
                 ("/far", port) => (307, format!("http://localhost:{port}/end")),
                 ("/cou", number) => {
                     let number: usize = number.parse().unwrap();
-                    if number == 0 { (307, "/end".to_owned()) } else { (307, format!("/cou{}", number - 1)) }
+                    if number == 0 {
+                        (307, "/end".to_owned())
+                    } else {
+                        (307, format!("/cou{}", number - 1))
+                    }
                 }
                 _ => return reply(200, "end"),
             };

@@ -36,7 +36,7 @@ async fn scripted(script: Script) -> (Server, Arc<AtomicUsize>) {
             all.spawn(play(stream, number, script, Arc::clone(&total)));
         }
     });
-    (Server { at, connections, task: task.abort_handle() }, requests)
+    (Server { at, connections, task }, requests)
 }
 
 async fn play(mut stream: TcpStream, connection: usize, script: Script, total: Arc<AtomicUsize>) {
@@ -82,25 +82,35 @@ async fn broken_before_the_answer() {
 #[tokio::test]
 async fn broken_within_the_answer() {
     let cut = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nSUCC";
-    let result = ask(|_, _| ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nSUCC", Then::Closes)).await;
-    assert!(matches!(failure(result), CallFailure::Broken(_)), "{cut}");
     let result =
-        ask(|_, _| ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nSUCC", Then::Resets)).await;
+        ask(|_, _| ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nSUCC", Then::Closes)).await;
+    assert!(matches!(failure(result), CallFailure::Broken(_)), "{cut}");
+    let result = ask(|_, _| {
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nSUCC", Then::Resets)
+    })
+    .await;
     assert!(matches!(failure(result), CallFailure::Broken(_)));
     // Without a length the end of the connection is the end of the answer.
-    assert_eq!(ask(|_, _| ("HTTP/1.0 200 OK\r\n\r\nSUCCESS", Then::Closes)).await, answered(200, "SUCCESS"));
+    assert_eq!(
+        ask(|_, _| ("HTTP/1.0 200 OK\r\n\r\nSUCCESS", Then::Closes)).await,
+        answered(200, "SUCCESS")
+    );
 }
 
 #[tokio::test]
 async fn no_http() {
     assert_bad_answer(ask(|_, _| ("SSH-2.0-OpenSSH_9.2\r\n\r\n", Then::Stays)).await, "");
-    assert_bad_answer(ask(|_, _| ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", Then::Stays)).await, "");
+    assert_bad_answer(
+        ask(|_, _| ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", Then::Stays)).await,
+        "",
+    );
 }
 
 #[tokio::test]
 async fn an_endless_head() {
     fn endless(_: usize, _: usize) -> (&'static str, Then) {
-        let line: &str = "x: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n";
+        let line: &str =
+            "x: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n";
         let text = format!("HTTP/1.1 200 OK\r\n{}", line.repeat(2_000));
         (Box::leak(text.into_boxed_str()), Then::Stays)
     }
@@ -109,7 +119,8 @@ async fn an_endless_head() {
 
 #[tokio::test]
 async fn half_an_answer_and_then_nothing_is_given_up() {
-    let (server, _) = scripted(|_, _| ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nSUCC", Then::Stays)).await;
+    let (server, _) =
+        scripted(|_, _| ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nSUCC", Then::Stays)).await;
     let soon = Duration::from_millis(50);
     let result = Client::new().call_within(post(server.url("/"), "x"), soon).await;
     assert_eq!(failure(result), CallFailure::Timeout);

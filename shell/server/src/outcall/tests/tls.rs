@@ -76,7 +76,8 @@ async fn an_authority_of_ones_own_is_trusted_if_it_is_named() {
     }
     assert_eq!(server.connections(), 1);
     for scheme in ["grpcs", "https"] {
-        let result = client.call(call(format!("{scheme}://{host}/busi.Busi/x"), Wire::Grpc, "")).await;
+        let result =
+            client.call(call(format!("{scheme}://{host}/busi.Busi/x"), Wire::Grpc, "")).await;
         assert_eq!(result, answered(9, ""));
     }
     assert_eq!(server.connections(), 2);
@@ -92,7 +93,8 @@ async fn an_address_is_a_name_too() {
     let url = format!("https://{}/x", server.at);
     assert_eq!(client.call(get(&url)).await, answered(200, server.at.to_string()));
     // It does not say that it speaks HTTP/2.
-    let result = client.call(call(format!("grpcs://{}/busi.Busi/x", server.at), Wire::Grpc, "")).await;
+    let result =
+        client.call(call(format!("grpcs://{}/busi.Busi/x", server.at), Wire::Grpc, "")).await;
     assert_unreachable(result, "HTTP/2");
 }
 
@@ -100,7 +102,8 @@ async fn an_address_is_a_name_too() {
 async fn who_is_another_is_not_talked_to() {
     let authority = Authority::new();
     let server = authority.server("pay.example", &[]).await;
-    let result = authority.trusting().call(get(format!("https://localhost:{}/", server.at.port()))).await;
+    let result =
+        authority.trusting().call(get(format!("https://localhost:{}/", server.at.port()))).await;
     assert_unreachable(result, "pay.example");
     // Nor is who does not speak TLS.
     let plain = Server::start(handler(async |_| reply(200, "ok"))).await;
@@ -124,6 +127,7 @@ async fn a_file_that_cannot_be_used_is_refused() {
         assert!(matches!(refused(path), TlsError::NoCertificate(_)), "{name}");
     }
     let path = authority.folder.path().join("odd.pem");
-    std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .unwrap();
     assert!(matches!(refused(path), TlsError::NoCertificate(_)));
 }

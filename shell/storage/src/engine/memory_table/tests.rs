@@ -176,6 +176,18 @@ fn readers_on_other_threads_see_their_layer() {
     });
 }
 
+/// Each key is the beginning of the next: a step of the sort for every eight of them.
+#[test]
+fn a_staircase_of_keys_is_sorted() {
+    let mut table = MemoryTable::new(0);
+    let key = |n: u64| vec![b'a'; n as usize];
+    let mut random = Random(3);
+    (0..4_000).for_each(|_| write(&mut table, &key(1 + random.below(2_000)), Some(b"")));
+    let sorted: Vec<_> = table.layer().sorted().map(|item| item.key().len()).collect();
+    assert_eq!(sorted.len(), table.keys());
+    assert!(sorted.is_sorted_by(|a, b| a < b));
+}
+
 #[test]
 fn bytes_are_counted() {
     let mut table = MemoryTable::new(0);

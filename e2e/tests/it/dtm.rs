@@ -1,0 +1,282 @@
+//! Global transactions over DTM's HTTP protocol: the statuses and bodies that its clients rely on, and what
+//! branches are asked.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use quorate_e2e::http1::{Answer, request, send};
+use quorate_e2e::participant::Participant;
+use quorate_e2e::ports;
+use quorate_e2e::server::Server;
+use quorate_e2e::tools::skip_for_etcd;
+use serde_json::{Value, json};
+
+/// How long a transaction may take to end here.
+const END: Duration = Duration::from_secs(20);
+
+/// A server with DTM's port, or `None` if the server is etcd.
+pub(crate) struct Dtm {
+    _server: Server,
+    endpoint: String,
+}
+
+impl Dtm {
+    pub(crate) fn start(name: &str) -> Result<Option<Self>> {
+        if skip_for_etcd(name, "which has no global transactions")? {
+            return Ok(None);
+        }
+        let endpoint = format!("127.0.0.1:{}", ports::free()?);
+        let server = Server::start(&[&format!("--listen-dtm-urls=http://{endpoint}")])?;
+        Ok(Some(Self { _server: server, endpoint }))
+    }
+
+    /// What clients are given.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/api/dtmsvr", self.endpoint)
+    }
+
+    fn get(&self, path: &str) -> Result<Value> {
+        let answer = request(&self.endpoint, "GET", &format!("/api/dtmsvr/{path}"))?;
+        ensure!(answer.status == 200, "{path}: {answer:?}");
+        Ok(serde_json::from_str(&answer.body)?)
+    }
+
+    fn post(&self, path: &str, body: &str) -> Result<Answer> {
+        send(&self.endpoint, "POST", &format!("/api/dtmsvr/{path}"), body)
+    }
+
+    /// Status of a request with this JSON.
+    fn status(&self, path: &str, body: &Value) -> Result<u16> {
+        Ok(self.post(path, &body.to_string())?.status)
+    }
+
+    fn query(&self, gid: &str) -> Result<Value> {
+        self.get(&format!("query?gid={gid}"))
+    }
+
+    /// Waits until the transaction has ended; its status and rows as `op:status`.
+    fn end(&self, gid: &str) -> Result<(String, Vec<String>)> {
+        let begun = Instant::now();
+        loop {
+            let found = self.query(gid)?;
+            let status = found["transaction"]["status"].as_str().context("a status")?.to_owned();
+            if matches!(status.as_str(), "succeed" | "failed") {
+                return Ok((status, rows(&found)));
+            }
+            ensure!(begun.elapsed() < END, "{gid} has not ended: {found}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn tcc(&self, gid: &str, service: &Participant, branches: &[&str]) -> Result<()> {
+        ensure!(self.status("prepare", &body(gid))? == 200);
+        for branch in branches {
+            ensure!(self.status("registerBranch", &branch_of(gid, branch, service))? == 200);
+        }
+        Ok(())
+    }
+}
+
+fn rows(found: &Value) -> Vec<String> {
+    let rows = found["branches"].as_array().cloned().unwrap_or_default();
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    rows.iter().map(|row| format!("{}:{}", text(row, "op"), text(row, "status"))).collect()
+}
+
+fn body(gid: &str) -> Value {
+    json!({ "gid": gid, "trans_type": "tcc" })
+}
+
+fn branch_of(gid: &str, branch: &str, service: &Participant) -> Value {
+    let base = service.base();
+    json!({
+        "gid": gid, "trans_type": "tcc", "branch_id": branch, "data": format!("{{\"b\":\"{branch}\"}}"),
+        "confirm": format!("{base}/confirm{branch}?own=1"), "cancel": format!("{base}/cancel{branch}"),
+    })
+}
+
+fn yes() -> Result<Participant> {
+    Participant::start(|_| (200, "{\"dtm_result\":\"SUCCESS\"}".to_owned()))
+}
+
+#[test]
+fn names_and_versions() -> Result<()> {
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let fresh = dtm.get("newGid")?;
+    assert_eq!(fresh["dtm_result"], "SUCCESS");
+    assert_eq!(fresh["gid"].as_str().map(str::len), Some(22));
+    assert_ne!(fresh["gid"], dtm.get("newGid")?["gid"]);
+    assert!(dtm.get("version")?["version"].as_str().is_some_and(|v| v.starts_with("v1.")));
+    let ping = request(&dtm.endpoint, "POST", "/api/ping")?;
+    assert_eq!((ping.status, ping.body.as_str()), (200, "{\"msg\":\"pong\"}"));
+    assert_eq!(dtm.query("nobody")?, json!({ "transaction": null, "branches": [] }));
+    assert_eq!(dtm.post("nosuch", "{}")?.status, 404);
+    assert_eq!(request(&dtm.endpoint, "GET", "/api/dtmsvr/query")?.status, 500);
+    Ok(())
+}
+
+#[test]
+fn tcc_confirms_the_last_branch_first() -> Result<()> {
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let service = yes()?;
+    dtm.tcc("t1", &service, &["01", "02"])?;
+    assert_eq!(dtm.status("submit", &body("t1"))?, 200);
+    let (status, rows) = dtm.end("t1")?;
+    assert_eq!(status, "succeed");
+    assert_eq!(rows, ["cancel:prepared", "confirm:succeed", "cancel:prepared", "confirm:succeed"]);
+    let asked = service.asked();
+    assert_eq!(service.paths(), ["/confirm02", "/confirm01"]);
+    assert_eq!((asked[0].method.as_str(), asked[0].body.as_str()), ("POST", "{\"b\":\"02\"}"));
+    assert!(asked[0].headers.contains("content-type: application/json"), "{:?}", asked[0]);
+    assert_eq!(asked[0].query, "own=1&gid=t1&trans_type=tcc&branch_id=02&op=confirm");
+    Ok(())
+}
+
+#[test]
+fn tcc_cancels_with_its_reason() -> Result<()> {
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let service = yes()?;
+    dtm.tcc("t2", &service, &["01", "02"])?;
+    let abort = json!({ "gid": "t2", "trans_type": "tcc", "rollback_reason": "no FAILURE" });
+    assert_eq!(dtm.status("abort", &abort)?, 200);
+    let (status, rows) = dtm.end("t2")?;
+    assert_eq!(status, "failed");
+    assert_eq!(rows, ["cancel:succeed", "confirm:prepared", "cancel:succeed", "confirm:prepared"]);
+    assert_eq!(service.paths(), ["/cancel02", "/cancel01"]);
+    assert_eq!(dtm.query("t2")?["transaction"]["rollback_reason"], "no FAILURE");
+    Ok(())
+}
+
+#[test]
+fn what_comes_too_late_is_refused() -> Result<()> {
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let service = yes()?;
+    dtm.tcc("t3", &service, &["01"])?;
+    assert_eq!(dtm.status("prepare", &body("t3"))?, 200, "prepared twice");
+    assert_eq!(dtm.status("submit", &body("t3"))?, 200);
+    dtm.end("t3")?;
+    for (path, json) in [
+        ("prepare", body("t3")),
+        ("submit", body("t3")),
+        ("abort", body("t3")),
+        ("registerBranch", branch_of("t3", "02", &service)),
+        ("forceStop", body("t3")),
+    ] {
+        let answer = dtm.post(path, &json.to_string())?;
+        assert_eq!(answer.status, 409, "{path}: {answer:?}");
+        let said: Value = serde_json::from_str(&answer.body)?;
+        assert_eq!(said["dtm_result"], "FAILURE", "{path}");
+        assert!(said["message"].as_str().is_some_and(|text| text.ends_with("FAILURE")), "{said}");
+    }
+    assert_eq!(service.paths().len(), 1, "one confirm and nothing else");
+    Ok(())
+}
+
+#[test]
+fn bad_input_is_refused_and_nothing_is_written() -> Result<()> {
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    for (path, text) in [
+        ("prepare", ""),
+        ("prepare", "{"),
+        ("prepare", "[]"),
+        ("prepare", r#"{"gid":"","trans_type":"tcc"}"#),
+        ("prepare", r#"{"gid":"b1"}"#),
+        ("submit", r#"{"gid":"b1","trans_type":"nosuch"}"#),
+        ("submit", r#"{"gid":7,"trans_type":"tcc"}"#),
+        ("submit", r#"{"gid":"b1","trans_type":"saga","steps":[{"action":"http://a/"}]}"#),
+        ("abort", r#"{"gid":"b1","trans_type":"tcc"}"#),
+        ("forceStop", r#"{"gid":"b1"}"#),
+        ("registerBranch", r#"{"gid":"b1","branch_id":1}"#),
+    ] {
+        let answer = dtm.post(path, text)?;
+        assert_eq!(answer.status, 500, "{path} {text}: {answer:?}");
+        let said: Value = serde_json::from_str(&answer.body)?;
+        assert!(said["message"].as_str().is_some_and(|text| !text.is_empty()), "{said}");
+        assert!(!answer.body.contains("FAILURE") && said.get("dtm_result").is_none(), "{said}");
+    }
+    let all = dtm.get("all")?;
+    assert_eq!((&all["transactions"], &all["next_position"]), (&json!([]), &json!("")));
+    Ok(())
+}
+
+#[test]
+fn lists_have_pages() -> Result<()> {
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let service = yes()?;
+    for gid in ["p1", "p2", "p3"] {
+        dtm.tcc(gid, &service, &["01"])?;
+    }
+    assert_eq!(dtm.status("submit", &body("p2"))?, 200);
+    dtm.end("p2")?;
+    let names = |page: &Value| -> Vec<String> {
+        let list = page["transactions"].as_array().cloned().unwrap_or_default();
+        list.iter().filter_map(|one| one["gid"].as_str().map(str::to_owned)).collect()
+    };
+    let first = dtm.get("all?limit=1")?;
+    assert_eq!((names(&first), &first["next_position"]), (vec!["p1".to_owned()], &json!("p1")));
+    let rest = dtm.get("all?limit=1000&position=p1")?;
+    assert_eq!((names(&rest).len(), &rest["next_position"]), (2, &json!("")));
+    assert_eq!(names(&dtm.get("all?status=succeed&transType=tcc")?), ["p2"]);
+    assert!(names(&dtm.get("all?status=prepared&transType=saga")?).is_empty());
+    assert!(names(&dtm.get("all?createTimeEnd=1000")?).is_empty());
+    Ok(())
+}
+
+#[test]
+fn json_rpc_has_its_codes() -> Result<()> {
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let call = |method: &str, params: Value| -> Result<Value> {
+        let body = json!({ "jsonrpc": "2.0", "id": "9", "method": method, "params": params });
+        let answer = send(&dtm.endpoint, "POST", "/api/json-rpc", &body.to_string())?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok(serde_json::from_str(&answer.body)?)
+    };
+    assert_eq!(call("newGid", json!({}))?["result"]["gid"].as_str().map(str::len), Some(22));
+    let done = json!({ "jsonrpc": "2.0", "id": "9", "error": null, "result": null });
+    assert_eq!(call("prepare", body("j1"))?, done);
+    assert_eq!(call("abort", body("j1"))?, done);
+    dtm.end("j1")?;
+    assert_eq!(call("submit", body("j1"))?["error"]["code"], -32_901);
+    assert_eq!(call("nosuch", json!({}))?["error"]["code"], -32_601);
+    Ok(())
+}
+
+#[test]
+fn a_saga_is_undone_backwards() -> Result<()> {
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let service = Participant::start(|asked| match asked.path.as_str() {
+        "/do2" => (409, "{\"dtm_result\":\"FAILURE\",\"message\":\"sold out\"}".to_owned()),
+        _ => (200, String::new()),
+    })?;
+    let base = service.base();
+    let step = |n: u32| json!({ "action": format!("{base}/do{n}"), "compensate": format!("{base}/undo{n}") });
+    let saga = json!({
+        "gid": "s1", "trans_type": "saga", "steps": [step(1), step(2)], "payloads": ["{}", "{}"],
+        "custom_data": null, "subType": "x",
+    });
+    assert_eq!(dtm.status("submit", &saga)?, 200);
+    let (status, rows) = dtm.end("s1")?;
+    assert_eq!(status, "failed");
+    assert_eq!(
+        rows,
+        ["compensate:succeed", "action:succeed", "compensate:succeed", "action:failed"]
+    );
+    assert_eq!(service.paths(), ["/do1", "/do2", "/undo2", "/undo1"]);
+    let reason = dtm.query("s1")?["transaction"]["rollback_reason"].to_string();
+    assert!(reason.contains("sold out"), "{reason}");
+    assert_eq!(dtm.status("abort", &json!({ "gid": "s1", "trans_type": "saga" }))?, 409);
+    Ok(())
+}
+
+#[test]
+fn a_port_that_is_taken_matters_only_if_it_was_asked_for() -> Result<()> {
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let plan = quorate_e2e::server::Plan::new(tempfile::tempdir()?.path().join("data"))?;
+    let taken = format!("--listen-dtm-urls=http://{}", dtm.endpoint);
+    let mut refused = plan.with(&[&taken]).spawn()?;
+    let code = refused.process().wait(quorate_e2e::limits::REFUSAL)?.code();
+    assert_eq!(code, Some(1), "{}", refused.process().tail());
+    assert!(refused.process().stderr().contains("--listen-dtm-urls"));
+    Server::start(&["--listen-dtm-urls=none"])?;
+    Ok(())
+}
