@@ -150,6 +150,8 @@ impl Options {
         let largest = if faults.contains(&FaultKind::QuotaAlarm) { 16 } else { 64 };
         let table_bytes = 1_024 * rng.between(4, largest);
         let clients = rng.between(6, 12);
+        let auto_compaction = draw_auto_compaction(&faults, rng);
+        let looks_seldom = matches!(auto_compaction, AutoCompaction::Revisions(_));
         let (min_us, max_us) = match rng.below(100) {
             0..80 => (50, rng.between(200, 5_000)),
             80..92 => (5_000, 40_000),
@@ -187,12 +189,12 @@ impl Options {
             streams: rng.between(1, 4) as usize,
             watchers: rng.between(1, 3) as usize,
             skew_ppm: has(FaultKind::Skew) * rng.between(1_000, 50_000),
-            // Long ones reach what is due every few minutes.
-            jump_ms: if rng.chance(250) { 400_000 } else { 20_000 },
+            // Long ones reach what is due every five minutes.
+            jump_ms: if looks_seldom || rng.chance(200) { 700_000 } else { 20_000 },
             // Room for what lives and for tables under way, or nothing would ever help.
             quota_bytes: has(FaultKind::QuotaAlarm)
                 * (5 * table_bytes + 1_024 * rng.between(32, 128)),
-            auto_compaction: draw_auto_compaction(&faults, rng),
+            auto_compaction,
             faults,
         }
     }

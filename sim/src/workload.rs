@@ -153,7 +153,8 @@ impl Client {
         Action::Write(Command::Txn(txn))
     }
 
-    /// Two keys in two levels, and sometimes a third level; each level has its own conditions. No key is
+    /// Two keys in two levels, and sometimes a third level; each level has its own conditions, the outer one
+    /// not always a change of its own. No key is
     /// changed twice on any path.
     fn nested(&mut self, options: &Options, op: u64) -> Action {
         let outer = self.put(options, op, LeaseId::NONE);
@@ -179,7 +180,10 @@ impl Client {
         let inside = Op::Txn(TxnRequest { compare, success, failure });
         let seen = Op::Range(single(&inner.key));
         let compare = vec![self.guess(&outer.key)];
-        let success = vec![Op::Put(outer), inside.clone(), seen.clone()];
+        let mut success = vec![inside.clone(), seen.clone()];
+        if self.rng.chance(600) {
+            success.insert(0, Op::Put(outer));
+        }
         let failure = if self.rng.chance(500) { vec![inside] } else { vec![seen] };
         Action::Write(Command::Txn(TxnRequest { compare, success, failure }))
     }

@@ -78,6 +78,9 @@ pub struct Config {
     /// A rule that is broken on purpose, for the tests' checkers to find.
     #[cfg(test)]
     pub(crate) planted: Option<crate::planted::Bug>,
+    /// Bounds of what is in memory, for tests that reach them.
+    #[cfg(test)]
+    pub(crate) is_tiny: bool,
 }
 
 impl Default for Config {
@@ -94,6 +97,8 @@ impl Default for Config {
             timeline_calls: 64,
             #[cfg(test)]
             planted: None,
+            #[cfg(test)]
+            is_tiny: false,
         }
     }
 }
@@ -442,6 +447,15 @@ pub struct Figures {
     pub succeeded: u64,
     /// Transactions that this driver brought to `failed`.
     pub failed: u64,
+    /// How many transactions entered a status while this node drove: by kind, in the order of `Kind::ALL`, and
+    /// status, in the order of `Status::ALL`. With them P(prepare) is submitted over begun, P(commit |
+    /// prepare) succeed over submitted.
+    pub entered: [[u64; 5]; 6],
+    /// Of each kind, how many were begun meanwhile.
+    pub begun: [u64; 6],
+    /// Transactions with a call that failed so often that it was reported, and that have not ended; as far as
+    /// this driver has seen.
+    pub stuck: usize,
     /// Calls that succeeded.
     pub calls_succeeded: u64,
     /// Calls that did not.

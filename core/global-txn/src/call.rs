@@ -12,7 +12,6 @@ use crate::api::Config;
 use crate::gid::GlobalTxnId;
 use crate::json;
 use crate::kind::Target;
-use crate::read;
 use crate::record::{Content, Kind, Op, Part, Protocol, Record, Source};
 
 /// Branch id of check-backs and callbacks.
@@ -51,12 +50,18 @@ pub(crate) fn address(
         }
         Source::Part(_) => {
             let part = part?;
-            let url = part.urls.get(read::place(record, row))?;
+            let url = part.urls.get(place(record, row))?;
             let no_payload = record.kind == Kind::Xa;
             let data = if no_payload { Bytes::new() } else { part.data.clone() };
             Some((url.clone(), data))
         }
     }
+}
+
+/// Which of the rows of its source a row is.
+pub(crate) fn place(record: &Record, row: usize) -> usize {
+    let source = record.rows[row].source;
+    record.rows[..row].iter().filter(|before| before.source == source).count()
 }
 
 /// Who is called as what.

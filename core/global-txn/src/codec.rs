@@ -14,6 +14,14 @@ use crate::record::{
 
 const VERSION: u8 = 1;
 
+/// Places of kind and status in their tables, from a record's bytes.
+pub(crate) fn peek(record: &[u8]) -> Option<(usize, usize)> {
+    match record {
+        [VERSION, kind, status, ..] => Some((usize::from(*kind), usize::from(*status))),
+        _ => None,
+    }
+}
+
 impl Record {
     /// Its bytes.
     #[must_use]

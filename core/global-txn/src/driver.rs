@@ -21,11 +21,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_kv::{KeyValue, OpResult, RangeResult, Revision, TxnRequest, TxnResult};
+use quorate_kv::{
+    Event as KvEvent, KeyValue, OpResult, RangeResult, Revision, TxnRequest, TxnResult,
+};
 use quorate_outcall::{CallId, Wire};
 
 use crate::agenda::Agenda;
-use crate::api::{Figures, Halt, Now, ReadId, TxnId, TxnOutcome};
+use crate::api::{Config, Figures, Halt, Now, ReadId, TxnId, TxnOutcome};
 use crate::gid::GlobalTxnId;
 use crate::kind::Target;
 use crate::limits::{COMPACT_EVERY, MAX_AGENDA, OWN_PAUSE_MS, RESTAMP_MS};
@@ -33,7 +35,7 @@ use crate::machine::Context;
 use crate::record::Record;
 use crate::transition::Event;
 use crate::write::{self, Found};
-use crate::{keys, machine};
+use crate::{codec, keys, machine};
 
 mod active;
 mod alert;
@@ -55,6 +57,8 @@ pub(crate) struct Driver {
     reads: BTreeMap<ReadId, Reading>,
     /// Active transactions that want to be looked at, by group time in ms.
     wakes: BTreeSet<(u64, GlobalTxnId)>,
+    /// Transactions that have not ended though one of their calls failed often.
+    stuck: BTreeSet<GlobalTxnId>,
     /// Active transactions whose write was refused, by this process's time.
     pauses: BTreeSet<(Duration, GlobalTxnId)>,
     compacted: Revision,
@@ -106,17 +110,18 @@ enum Reading {
     Old,
 }
 
-impl Default for Driver {
-    fn default() -> Self {
+impl Driver {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             role: Role::Idle,
             active: BTreeMap::new(),
-            agenda: Agenda::new(MAX_AGENDA),
+            agenda: Agenda::new(config.bound(MAX_AGENDA, 3)),
             index: Index::default(),
             calls: BTreeMap::new(),
             txns: BTreeMap::new(),
             reads: BTreeMap::new(),
             wakes: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             pauses: BTreeSet::new(),
             compacted: Revision(0),
             figures: Figures::default(),
@@ -145,7 +150,7 @@ impl Driver {
     fn forget(&mut self, cx: &mut Context<'_>) {
         std::mem::take(&mut self.calls).into_keys().for_each(|id| cx.cancel(id));
         let figures = self.figures;
-        *self = Self { figures, compacted: self.compacted, ..Self::default() };
+        *self = Self { figures, compacted: self.compacted, ..Self::new(cx.config) };
     }
 
     fn take_ownership(&mut self, cx: &mut Context<'_>) {
@@ -232,6 +237,23 @@ impl Driver {
         }
     }
 
+    /// Counts statuses that are entered.
+    pub(crate) fn count(&mut self, event: &KvEvent) {
+        let Some((kind, status)) = codec::peek(&event.kv.value) else { return };
+        if self.epoch().is_none() {
+            return;
+        }
+        let before = event.prev_kv.as_ref().and_then(|kv| codec::peek(&kv.value));
+        if let Some(begun) = self.figures.begun.get_mut(kind) {
+            *begun += u64::from(before.is_none());
+        }
+        let moved = before.is_none_or(|(_, before)| before != status);
+        let entered = self.figures.entered.get_mut(kind).and_then(|kind| kind.get_mut(status));
+        if let Some(entered) = entered {
+            *entered += u64::from(moved);
+        }
+    }
+
     /// A record has changed. One that was made under a time that is not the group's is stamped anew: its node's
     /// estimate lagged.
     pub(crate) fn changed(
@@ -263,8 +285,13 @@ impl Driver {
             return self.advance(cx, gid);
         }
         match record.due_ms {
-            None => self.agenda.forget(gid),
-            Some(due) if (event.is_some() || due <= cx.now.group_ms) && self.has_room() => {
+            None => {
+                self.agenda.forget(gid);
+                self.stuck.remove(gid);
+            }
+            Some(due)
+                if (event.is_some() || due <= cx.now.group_ms) && self.has_room(cx.config) =>
+            {
                 self.agenda.forget(gid);
                 let mut active = Active::new(record, revision);
                 active.events.extend(event);
@@ -318,12 +345,12 @@ impl Driver {
         Ok(())
     }
 
-    pub(crate) fn next_deadline(&self, now: Now) -> Option<Duration> {
+    pub(crate) fn next_deadline(&self, config: &Config, now: Now) -> Option<Duration> {
         match self.role {
             Role::Pausing(until) => Some(until),
             Role::Driving(_) => {
                 let wake = self.wakes.first().map(|(ms, _)| *ms);
-                let group = wake.into_iter().chain(self.index_deadline(now.group_ms)).min();
+                let group = wake.into_iter().chain(self.index_deadline(config, now.group_ms)).min();
                 let group = group
                     .filter(|ms| *ms < u64::MAX)
                     .map(|ms| now.mono + Duration::from_millis(ms.saturating_sub(now.group_ms)));
@@ -339,6 +366,7 @@ impl Driver {
             waiting: self.agenda.len(),
             calls: self.calls.len(),
             is_driving: self.epoch().is_some(),
+            stuck: self.stuck.len(),
             ..self.figures
         }
     }

@@ -89,7 +89,7 @@ pub(crate) fn due(config: &Config, record: &Record) -> Option<u64> {
     (!record.status.is_final()).then(|| earliest(&callable, deadline(config, record)))
 }
 
-/// With nothing to call and no deadline somebody is waited for, for ever (a saga that was only prepared).
+/// With nothing to call and no deadline it waits for a call that is under way.
 fn earliest(calls: &[Callable], deadline: Option<u64>) -> u64 {
     calls.iter().map(|call| call.from_ms).chain(deadline).min().unwrap_or(u64::MAX)
 }
@@ -133,8 +133,9 @@ pub(crate) fn callable(config: &Config, record: &Record) -> Vec<Callable> {
 pub(crate) fn deadline(config: &Config, record: &Record) -> Option<u64> {
     match record.kind {
         Kind::Tcc | Kind::Xa => second_phase::deadline(config, record),
-        Kind::Saga => saga::deadline(record),
-        Kind::Msg | Kind::Workflow => None,
+        Kind::Saga => saga::deadline(config, record),
+        Kind::Workflow => workflow::deadline(config, record),
+        Kind::Msg => None,
         Kind::ThreePhase => three_phase::deadline(config, record),
     }
 }
@@ -172,6 +173,11 @@ pub(crate) fn begin_rollback(config: &Config, record: &mut Record) {
     if record.kind == Kind::Saga {
         saga::begin_rollback(config, record);
     }
+}
+
+/// When what was begun, and is not heard of any more, is given up: nothing of it has been called yet.
+fn given_up_at(config: &Config, record: &Record) -> u64 {
+    record.created_ms.saturating_add(config.retention_ms)
 }
 
 /// The default timeout, or the transaction's own, counted from its creation.

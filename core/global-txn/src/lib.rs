@@ -68,7 +68,6 @@ mod kind;
 pub mod limits;
 mod machine;
 mod planted;
-pub mod read;
 mod record;
 mod rng;
 mod subject;

@@ -64,11 +64,14 @@ pub const MAX_CALLS: usize = 16_384;
 /// Calls that one transaction has under way.
 pub const MAX_CALLS_PER_TXN: usize = 64;
 
+/// Transactions that are counted as stuck.
+pub const MAX_STUCK: usize = 10_000;
+
 /// Entries of the due index in memory.
 pub const MAX_AGENDA: usize = 65_536;
 
 /// Entries that one read of the due index, or of the index of finished transactions, brings.
-pub const INDEX_PAGE: i64 = 512;
+pub const INDEX_PAGE: usize = 512;
 
 /// How far ahead of now the due index is read, in ms.
 pub const AGENDA_WINDOW_MS: u64 = 60_000;

@@ -49,7 +49,8 @@ impl GlobalTxn {
         assert!(config.retry_interval_ms > 0 && config.request_timeout_ms > 0);
         let ids = Ids { next: 1, rng: Rng::new(seed) };
         let now = Now::default();
-        Self { config, ids, front: Front::default(), driver: Driver::default(), now }
+        let driver = Driver::new(&config);
+        Self { config, ids, front: Front::default(), driver, now }
     }
 
     /// Takes one input. Time that has passed is dealt with after it.
@@ -72,7 +73,7 @@ impl GlobalTxn {
     /// When it wants a `Tick`, in its process's own time, if nothing else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
-        let driver = self.driver.next_deadline(self.now);
+        let driver = self.driver.next_deadline(&self.config, self.now);
         self.front.next_deadline().into_iter().chain(driver).min()
     }
 
@@ -137,6 +138,7 @@ fn applied(
     match event.kind {
         EventKind::Put => {
             front.changed(cx, &gid, &event.kv)?;
+            driver.count(event);
             driver.changed(cx, &gid, &event.kv)
         }
         EventKind::Delete => {

@@ -39,3 +39,20 @@ impl Config {
         false
     }
 }
+
+#[cfg(test)]
+impl Config {
+    /// The bound, or one that tests reach.
+    pub(crate) fn bound(&self, bound: usize, tiny: usize) -> usize {
+        if self.is_tiny { tiny } else { bound }
+    }
+}
+
+#[cfg(not(test))]
+impl Config {
+    /// The bound.
+    #[expect(clippy::unused_self, reason = "the tests' one looks")]
+    pub(crate) fn bound(&self, bound: usize, _: usize) -> usize {
+        bound
+    }
+}

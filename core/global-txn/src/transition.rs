@@ -336,6 +336,10 @@ fn time_out(config: &Config, record: &mut Record, at: Stamp) {
     if kind::deadline(config, record).is_none_or(|deadline| at.group_ms < deadline) {
         return;
     }
+    if matches!(record.kind, Kind::Saga | Kind::Workflow) && record.status == Status::Prepared {
+        "never submitted".clone_into(&mut record.rollback_reason);
+        return enter(config, record, Status::Failed, at);
+    }
     let seconds = kind::timeout_ms(config, record) as f64 / 1000.0;
     record.rollback_reason = format!("Timeout after {seconds} seconds");
     enter(config, record, Status::Aborting, at);

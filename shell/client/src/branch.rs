@@ -112,7 +112,11 @@ impl IntoResponse for BranchError {
                 // Callers look for these words in any answer.
                 let text = error.to_string().replace("FAILURE", "Failure");
                 let body = json!({ "message": text.replace("ONGOING", "Ongoing") });
-                answer(StatusCode::INTERNAL_SERVER_ERROR, body.to_string())
+                let status = match error {
+                    Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                answer(status, body.to_string())
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::call::OWN_BRANCH;
 use crate::gid::GlobalTxnId;
 use crate::keys;
 use crate::kind::{self, Plan, Target};
-use crate::limits::{MAX_CALLS_PER_TXN, REFUSED_PAUSE_MS};
+use crate::limits::{MAX_CALLS_PER_TXN, MAX_STUCK, REFUSED_PAUSE_MS};
 use crate::machine::Context;
 use crate::planted::Bug;
 use crate::record::{Answer, CallEntry, Class, Kind, Op as RowOp, Record, Status};
@@ -187,6 +187,13 @@ impl Driver {
             Status::Failed => self.figures.failed += 1,
             _ => {}
         }
+        let worst = write.next.rows.iter().map(|row| row.tries.errors).max();
+        let errors = worst.unwrap_or(0).max(write.next.callback.errors);
+        if write.next.status.is_final() {
+            self.stuck.remove(gid);
+        } else if errors >= cx.config.alert_after && self.stuck.len() < MAX_STUCK {
+            self.stuck.insert(gid.clone());
+        }
         self.refresh(cx, gid, Some(write.next), revision)?;
         self.advance(cx, gid)
     }
@@ -306,6 +313,9 @@ impl Driver {
 
     pub(super) fn drop_active(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) {
         let Some(active) = self.active.remove(gid) else { return };
+        if active.record.status.is_final() {
+            self.stuck.remove(gid);
+        }
         for id in active.busy.into_values() {
             self.calls.remove(&id);
             cx.cancel(id);

@@ -2,7 +2,7 @@
 
 use quorate_kv::{KeyRange, RangeRequest, RangeResult, TxnRequest};
 
-use crate::api::{Halt, TxnOutcome};
+use crate::api::{Config, Halt, TxnOutcome};
 use crate::keys;
 use crate::limits::{
     AGENDA_WINDOW_MS, INDEX_PAGE, MAX_ACTIVE, MAX_CALLS, PURGE_BATCH, PURGE_INTERVAL_MS,
@@ -26,13 +26,13 @@ pub(super) struct Index {
 }
 
 impl Driver {
-    pub(super) fn has_room(&self) -> bool {
-        self.active.len() < MAX_ACTIVE && self.calls.len() < MAX_CALLS
+    pub(super) fn has_room(&self, config: &Config) -> bool {
+        self.active.len() < config.bound(MAX_ACTIVE, 2) && self.calls.len() < MAX_CALLS
     }
 
     pub(super) fn tick_index(&mut self, cx: &mut Context<'_>) {
         for _ in 0..TAKEN_PER_STEP {
-            if !self.has_room() {
+            if !self.has_room(cx.config) {
                 break;
             }
             let Some(gid) = self.agenda.pop_due(cx.now.group_ms) else { break };
@@ -48,11 +48,11 @@ impl Driver {
     }
 
     /// When there is something to do about the indexes next, in ms of group time.
-    pub(super) fn index_deadline(&self, now_ms: u64) -> Option<u64> {
+    pub(super) fn index_deadline(&self, config: &Config, now_ms: u64) -> Option<u64> {
         if self.wants_agenda(now_ms) {
             return Some(now_ms);
         }
-        let due = self.agenda.first_ms().filter(|_| self.has_room());
+        let due = self.agenda.first_ms().filter(|_| self.has_room(config));
         let ahead = self.agenda.horizon().map(|(ms, _)| ms.saturating_sub(AGENDA_WINDOW_MS / 2));
         let ahead = ahead.filter(|_| !self.index.is_reading && !self.agenda.is_full());
         let purge = (!self.index.is_purging).then_some(self.index.purge_ms);
@@ -69,8 +69,8 @@ impl Driver {
     fn read_agenda(&mut self, cx: &mut Context<'_>) {
         let until_ms = cx.now.group_ms.saturating_add(AGENDA_WINDOW_MS);
         let range = keys::due_range(self.agenda.horizon(), until_ms);
-        let request =
-            RangeRequest { range, limit: INDEX_PAGE, keys_only: true, ..RangeRequest::default() };
+        let limit = cx.config.bound(INDEX_PAGE, 1) as i64;
+        let request = RangeRequest { range, limit, keys_only: true, ..RangeRequest::default() };
         let read = cx.read(request);
         self.index.is_reading = true;
         self.reads.insert(read, Reading::Agenda(until_ms));

@@ -18,7 +18,7 @@ use crate::api::{Config, Refused};
 use crate::planted::Bug;
 use crate::record::{Op, Record, RowStatus, Status};
 
-use super::{Callable, Target};
+use super::{Callable, Target, given_up_at};
 
 fn compensation(step: usize) -> usize {
     2 * step
@@ -53,10 +53,13 @@ pub(super) fn callable(record: &Record) -> Vec<Callable> {
     rows.into_iter().map(|row| record.ready(Target::Row(row))).collect()
 }
 
-/// Only if its client gave a timeout.
-pub(super) fn deadline(record: &Record) -> Option<u64> {
-    let counts = record.status == Status::Submitted && record.options.timeout_ms > 0;
-    counts.then(|| record.created_ms.saturating_add(record.options.timeout_ms))
+/// Once it is submitted only if its client gave a timeout.
+pub(super) fn deadline(config: &Config, record: &Record) -> Option<u64> {
+    match (record.status, record.options.timeout_ms) {
+        (Status::Prepared, _) => Some(given_up_at(config, record)),
+        (Status::Submitted, timeout @ 1..) => Some(record.created_ms.saturating_add(timeout)),
+        _ => None,
+    }
 }
 
 pub(super) fn settle(record: &Record) -> Option<(Status, String)> {

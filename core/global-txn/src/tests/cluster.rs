@@ -17,9 +17,8 @@ use crate::api::{
     Config, Input, KEYSPACE, Now, Output, Reply, Request, RequestId, TxnId, TxnOutcome,
 };
 use crate::gid::GlobalTxnId;
-use crate::read::{self, Detail};
-use crate::record::{Record, Status};
-use crate::{GlobalTxn, keys};
+use crate::record::{Content, Part, Record, Source, Status};
+use crate::{GlobalTxn, Target, call, keys};
 
 /// A proposal on its way to the log.
 #[derive(Clone, Debug)]
@@ -278,12 +277,29 @@ impl Cluster {
         (0..self.nodes.len()).for_each(|node| self.input(node, Input::Tick));
     }
 
-    /// A transaction as a node has it.
-    pub(super) fn detail(&mut self, node: usize, gid: &str) -> Option<Detail> {
-        let Node { kv, engine, .. } = &mut self.nodes[node];
-        let view = kv.view(KEYSPACE, engine.snapshot());
+    /// A transaction as node 0 has it, and the URL and payload of each of its rows.
+    pub(super) fn detail(&mut self, gid: &str) -> Option<(Record, Vec<(String, Bytes)>)> {
         let gid = GlobalTxnId::parse(gid).unwrap();
-        read::detail(&gid, |range, limit| view.page(range, limit).map(|result| result.kvs)).unwrap()
+        let record = self.pairs(&KeyRange::single(keys::record(&gid))).pop()?;
+        let record = Record::decode(&record.value).unwrap();
+        let (mut content, mut parts) = (None, BTreeMap::new());
+        for kv in self.pairs(&keys::content_and_parts(&gid)) {
+            match keys::part_number(&kv.key) {
+                None => content = Some(Content::decode(&kv.value).unwrap()),
+                Some(number) => {
+                    parts.insert(number, Part::decode(&kv.value).unwrap());
+                }
+            }
+        }
+        let of = |row: usize| {
+            let part = match record.rows[row].source {
+                Source::Part(number) => parts.get(&number),
+                Source::Step(_) => None,
+            };
+            call::address(&record, Target::Row(row), content.as_ref(), part).unwrap_or_default()
+        };
+        let addresses = (0..record.rows.len()).map(of).collect();
+        Some((record, addresses))
     }
 
     /// Every key of the keyspace, as node 0 has it.

@@ -13,6 +13,7 @@
 //! | `pass MS` | time, and whatever becomes due in it |
 //! | `lead N`, `follow N`, `restart N` | node N; the first one leads at the start |
 //! | `at N REQUEST...` | the request goes to node N |
+//! | `lag N MS` | node N's idea of group time |
 //! | `race MS REQUEST...` | after MS, what the driver then proposes reaches the log after what the request proposes |
 //! | `subscribe TOPIC URL [REMARK]`, `unsubscribe TOPIC URL`, `delete-topic TOPIC` | |
 //! | `operate GID stop\|retry\|skip\|submit\|abort [branch= op=]` | by "ann", because "why" |
@@ -33,7 +34,7 @@ use quorate_outcall::{CallFailure, CallResult, Method, Wire};
 
 use super::cluster::{Cluster, Outgoing};
 use crate::api::{
-    Body, BranchRequest, Config, Operation, Refused, Reply, Request, WorkflowOutcome,
+    Body, BranchRequest, Config, Figures, Operation, Refused, Reply, Request, WorkflowOutcome,
 };
 use crate::gid::GlobalTxnId;
 use crate::keys;
@@ -279,6 +280,10 @@ impl Runner for Script {
                 self.cluster.tick();
                 self.settle(&mut out);
             }
+            "lag" => {
+                let node = next::<usize>(&mut args)? - 1;
+                self.cluster.nodes[node].lag_ms = next(&mut args)?;
+            }
             "show" => out = self.show(&next::<String>(&mut args)?),
             "keys" => {
                 for key in self.cluster.keys() {
@@ -287,7 +292,7 @@ impl Runner for Script {
             }
             "figures" => {
                 for node in &self.cluster.nodes {
-                    let _ = writeln!(out, "{:?}", node.machine.figures());
+                    let _ = writeln!(out, "{}", print_figures(&node.machine.figures()));
                 }
             }
             other => return Err(format!("unknown command {other}").into()),
@@ -301,12 +306,12 @@ impl Runner for Script {
 
 impl Script {
     fn show(&mut self, gid: &str) -> String {
-        let Some(detail) = self.cluster.detail(0, gid) else { return "none".to_owned() };
+        let Some((record, addresses)) = self.cluster.detail(gid) else { return "none".to_owned() };
         let mut out = String::new();
-        let _ = writeln!(out, "{} {}", detail.record.kind.name(), print_record(&detail.record));
-        for (at, row) in detail.record.rows.iter().enumerate() {
-            let (id, op, url) = (&row.branch_id, row.op.name(), detail.url(at));
-            let data = String::from_utf8_lossy(&detail.data(at)).into_owned();
+        let _ = writeln!(out, "{} {}", record.kind.name(), print_record(&record));
+        for (row, (url, data)) in record.rows.iter().zip(addresses) {
+            let (id, op) = (&row.branch_id, row.op.name());
+            let data = String::from_utf8_lossy(&data).into_owned();
             let _ = write!(out, "{id} {op} {} url={url:?} data={data:?}", row.status.name());
             if let Some(last) = &row.tries.last {
                 let _ = write!(
@@ -368,6 +373,17 @@ fn print_reply(reply: &Reply) -> String {
             format!("{code} {text:?}{status}{unknown}")
         }
     }
+}
+
+fn print_figures(figures: &Figures) -> String {
+    let Figures { active, waiting, calls, stuck, succeeded, failed, .. } = figures;
+    let Figures { calls_succeeded, calls_failed, must_succeed_failures, begun, .. } = figures;
+    let drives = if figures.is_driving { "drives" } else { "does not drive" };
+    format!(
+        "{drives}: begun {begun:?}, active {active}, waiting {waiting}, stuck {stuck}, \
+         succeeded {succeeded}, failed {failed}; calls: now {calls}, well {calls_succeeded}, \
+         not {calls_failed}, FAILURE where it must succeed {must_succeed_failures}"
+    )
 }
 
 fn print_call(outgoing: &Outgoing) -> String {
@@ -478,7 +494,7 @@ fn parse_step(step: &str) -> Step {
 
 /// `a/b` stands for `http://a/b`.
 fn url(text: &str) -> String {
-    if text.contains(':') { text.to_owned() } else { format!("http://{text}") }
+    if text.is_empty() || text.contains(':') { text.to_owned() } else { format!("http://{text}") }
 }
 
 fn parse_orders(text: &str) -> Result<Vec<Vec<u32>>, Failure> {

@@ -72,6 +72,7 @@ impl Life {
             retry_interval_ms: [50, 200, 1_000][rng.next() as usize % 3],
             max_backoff_ms: 2_000,
             planted,
+            is_tiny: rng.next().is_multiple_of(2),
             ..Config::default()
         };
         let nodes = [1, 2, 3, 3][rng.next() as usize % 4];

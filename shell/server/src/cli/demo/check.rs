@@ -57,7 +57,11 @@ impl Books {
             line("orders half paid", n("order", "UPDATING"), 0),
             line("stock available + sold", n("stock", "available") + n("stock", "sold"), pieces),
             line("stock frozen", n("stock", "frozen"), 0),
-            line("stock sold = pieces paid", n("stock", "sold"), n("order", "pieces")),
+            line(
+                "stock sold + bought = pieces paid",
+                n("stock", "sold") + n("stock", "bought"),
+                n("order", "pieces"),
+            ),
             line("points = points paid for", n("points", "points"), n("order", "points")),
             line("points in advance", n("points", "pre_added"), 0),
             line("delivery notes = orders paid", n("delivery", "notes"), n("order", "PAYED")),

@@ -10,7 +10,7 @@ use crate::exit::Fatal;
 pub(super) const FLAGS: &[Flag] = &[
     Flag { name: "orders", value: "N", help: "how many orders [3000]" },
     Flag { name: "seconds", value: "S", help: "as many orders as fit into this time instead" },
-    Flag { name: "kinds", value: "LIST", help: "tcc, saga [both]" },
+    Flag { name: "kinds", value: "LIST", help: "tcc, saga, msg [all]" },
     Flag { name: "parallel", value: "N", help: "orders under way at a time [16]" },
     Flag { name: "seed", value: "N", help: "the same orders and victims again [chosen]" },
     Flag { name: "no-kills", value: "", help: "kill nothing" },
@@ -26,15 +26,17 @@ const MOST_ORDERS: u64 = 10_000_000;
 pub(super) enum Kind {
     Tcc,
     Saga,
+    Msg,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 2] = [Self::Tcc, Self::Saga];
+    pub(super) const ALL: [Self; 3] = [Self::Tcc, Self::Saga, Self::Msg];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Tcc => "tcc",
             Self::Saga => "saga",
+            Self::Msg => "msg",
         }
     }
 }
@@ -110,7 +112,7 @@ fn number(name: &str, value: Option<&str>, least: u64, most: u64) -> Result<u64,
 fn kinds(value: Option<&str>) -> Result<Vec<Kind>, Fatal> {
     let kind = |name: &str| {
         let found = Kind::ALL.into_iter().find(|kind| kind.name() == name.trim());
-        found.ok_or_else(|| Fatal::Usage(format!("--kinds: '{name}' is none of tcc, saga")))
+        found.ok_or_else(|| Fatal::Usage(format!("--kinds: '{name}' is none of tcc, saga, msg")))
     };
     needed("kinds", value)?.split(',').map(kind).collect()
 }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::options::Kind;
 use super::plan::Purchase;
 use super::service::Role;
+use super::service::message::Asked;
 use super::tally::End;
 use super::town::Town;
 use crate::exit::Fatal;
@@ -35,8 +36,7 @@ fn options() -> Options {
 #[derive(Clone)]
 pub(super) struct Payer {
     coordinator: Coordinator,
-    bases: Vec<String>,
-    order_base: String,
+    bases: [String; 4],
     patience: Patience,
 }
 
@@ -44,8 +44,7 @@ impl Payer {
     pub(super) fn new(town: &Town, patience: Patience) -> Self {
         Self {
             coordinator: town.coordinator().clone(),
-            bases: Role::ALL.into_iter().map(|role| town.base(role).to_owned()).collect(),
-            order_base: town.base(Role::Order).to_owned(),
+            bases: Role::ALL.map(|role| town.base(role).to_owned()),
             patience,
         }
     }
@@ -62,12 +61,13 @@ impl Payer {
         let end = match purchase.kind {
             Kind::Tcc => self.by_tcc(&gid, purchase).await,
             Kind::Saga => self.by_saga(&gid, purchase).await,
+            Kind::Msg => self.by_message(&gid, purchase).await,
         };
         end.map_err(fatal)
     }
 
     async fn create(&self, purchase: Purchase) -> Result<(), Error> {
-        let url = format!("{}/create", self.order_base);
+        let url = format!("{}/create", self.bases[0]);
         let body = Bytes::from(purchase.order.json());
         let answer = self.coordinator.branches().post(&url, body, self.patience).await?;
         answer.result(&url).map(drop)
@@ -110,6 +110,30 @@ impl Payer {
         match tcc.abort(&why.to_string()).await {
             // Refused: it has timed out and is cancelled already.
             Ok(()) | Err(Error::Refused(_)) => Ok(end),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The service of orders does it all; whoever asks it goes on asking until it answers.
+    async fn by_message(&self, gid: &str, purchase: Purchase) -> Result<End, Error> {
+        let asked = Asked {
+            gid: gid.to_owned(),
+            order: purchase.order,
+            dtm: self.coordinator.base().to_owned(),
+            bases: self.bases.clone(),
+            is_abandoned: purchase.is_abandoned,
+        };
+        let url = format!("{}/message", self.bases[0]);
+        let body = Bytes::from(asked.json());
+        let answer = self.coordinator.branches().post(&url, body, self.patience).await?;
+        match answer.result(&url) {
+            Ok(_) => Ok(End::Committed),
+            Err(Error::Refused(text))
+                if text.contains("given up") || text.contains("not committed") =>
+            {
+                Ok(End::Cancelled)
+            }
+            Err(Error::Refused(_)) => Ok(End::Refused),
             Err(error) => Err(error),
         }
     }

@@ -24,6 +24,11 @@ pub(super) struct Order {
 impl Order {
     /// What all four services get.
     pub(super) fn json(&self) -> String {
+        self.value().to_string()
+    }
+
+    /// The same, not yet written.
+    pub(super) fn value(&self) -> Value {
         json!({
             "order": self.number,
             "customer": self.customer,
@@ -31,12 +36,15 @@ impl Order {
             "pieces": self.pieces,
             "points": self.points,
         })
-        .to_string()
     }
 
     /// Reads it again. `None` if a field is missing.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let json: Value = serde_json::from_slice(bytes).ok()?;
+        Self::of(&serde_json::from_slice(bytes).ok()?)
+    }
+
+    /// As [`Self::read`].
+    pub(super) fn of(json: &Value) -> Option<Self> {
         let number = |name: &str| json.get(name).and_then(Value::as_u64);
         Some(Self {
             number: number("order")?,
@@ -118,8 +126,9 @@ impl Plan {
         let number = self.next;
         self.next += 1;
         let random = &mut self.random;
+        // Nobody can abandon a saga: it is handed over in one request.
         let kind = self.kinds[random.below(self.kinds.len() as u64) as usize];
-        let (again, is_abandoned) = (random.percent(3), kind == Kind::Tcc && random.percent(1));
+        let (again, is_abandoned) = (random.percent(3), kind != Kind::Saga && random.percent(1));
         let pieces = 1 + random.below(MOST_PIECES);
         let (customer, item) = (random.below(CUSTOMERS), random.below(ITEMS));
         let order = Order { number, customer, item, pieces, points: 10 * pieces };

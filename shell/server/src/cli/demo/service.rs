@@ -4,13 +4,15 @@
 //! |---|---|
 //! | `POST /try`, `/confirm`, `/cancel` | the steps of TCC |
 //! | `POST /action`, `/compensate` | the steps of a saga |
-//! | `POST /create` | a new order (service `order` alone) |
+//! | `POST /buy` | what a message asks of the stock |
+//! | `POST /create`, `/message`, `GET /check` | a new order; pay it by message (service `order` alone) |
 //! | `GET /report` | sums, and what the barrier has seen |
 //!
 //! A step passes the barrier, makes its change and counts itself in one local transaction. What it knows is
 //! in the file alone, so that it may be killed at any moment.
 
 mod delivery;
+pub(super) mod message;
 mod order;
 mod points;
 mod stock;
@@ -58,6 +60,8 @@ enum Step {
     Cancel,
     Action,
     Compensate,
+    /// For an order that was paid by message.
+    Buy,
 }
 
 impl Role {
@@ -102,6 +106,7 @@ impl Step {
             "cancel" => Self::Cancel,
             "action" => Self::Action,
             "compensate" => Self::Compensate,
+            "buy" => Self::Buy,
             _ => return None,
         })
     }
@@ -147,7 +152,10 @@ async fn serve(role: Role, db: &Path, port: u16, stock: i64) -> Result<(), Fatal
     let service = Service { role, pool };
     let mut router = Router::new().route("/report", get(report)).route("/{step}", post(step));
     if role == Role::Order {
-        router = router.route("/create", post(create));
+        router = router
+            .route("/create", post(create))
+            .route("/message", post(message::pay))
+            .route("/check", get(message::check));
     }
     let served = axum::serve(listener, router.with_state(service)).await;
     served.map_err(|error| Fatal::Runtime(error.to_string()))
@@ -259,6 +267,10 @@ async fn report(State(service): State<Service>) -> Result<String, (StatusCode, S
 
 fn malformed(why: String) -> BranchError {
     BranchError::Error(Error::Malformed(why))
+}
+
+fn no_such_step(step: Step) -> BranchError {
+    malformed(format!("no step {step:?} here"))
 }
 
 /// A statement that must change exactly one row: else the books are wrong, and the call is repeated until

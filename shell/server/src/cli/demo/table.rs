@@ -82,6 +82,7 @@ impl Summary<'_> {
             ("stock", "available"),
             ("stock", "frozen"),
             ("stock", "sold"),
+            ("stock", "bought"),
             ("points", "points"),
             ("delivery", "notes"),
         ] {

@@ -3,7 +3,7 @@
 use quorate_client::BranchError;
 
 use super::order::int;
-use super::{Change, Step, must_change_one};
+use super::{Change, Step, must_change_one, no_such_step};
 use crate::cli::demo::plan::Order;
 
 pub(super) const SCHEMA: &[&str] = &["create table if not exists notes (
@@ -35,6 +35,7 @@ pub(super) async fn step(
     let statement = match step {
         Step::Try => new("PREPARED"),
         Step::Action => new("CREATED"),
+        Step::Buy => return Err(no_such_step(step)),
         Step::Confirm => {
             sqlx::query("update notes set status = 'CREATED' where gid = ? and status = 'PREPARED'")
                 .bind(gid)

@@ -3,7 +3,7 @@
 use quorate_client::{BranchError, Error};
 use sqlx::SqlitePool;
 
-use super::{Change, Step, must_change_one};
+use super::{Change, Step, must_change_one, no_such_step};
 use crate::cli::demo::plan::Order;
 
 pub(super) const SCHEMA: &[&str] = &["create table if not exists orders (
@@ -51,11 +51,12 @@ pub(super) async fn step(
         Step::Cancel => turn(change, gid, order, "UPDATING", "CANCELED").await,
         Step::Action => begin(change, gid, order, "PAYED").await,
         Step::Compensate => turn(change, gid, order, "PAYED", "CANCELED").await,
+        Step::Buy => Err(no_such_step(step)),
     }
 }
 
 /// Takes an order that waits for payment; any other is refused.
-async fn begin(
+pub(super) async fn begin(
     change: &mut Change<'_>,
     gid: &str,
     order: &Order,

@@ -3,7 +3,7 @@
 use quorate_client::BranchError;
 
 use super::order::int;
-use super::{Change, Step, must_change_one};
+use super::{Change, Step, must_change_one, no_such_step};
 use crate::cli::demo::plan::Order;
 
 pub(super) const SCHEMA: &[&str] = &["create table if not exists accounts (
@@ -35,6 +35,7 @@ pub(super) async fn step(
         }
         Step::Cancel => "update accounts set pre_added = pre_added - ?1 where customer = ?2",
         Step::Action => "update accounts set points = points + ?1 where customer = ?2",
+        Step::Buy => return Err(no_such_step(step)),
         Step::Compensate => "update accounts set points = points - ?1 where customer = ?2",
     };
     let statement = sqlx::query(statement).bind(int(order.points)).bind(int(order.customer));

@@ -1,4 +1,5 @@
-//! Stock: pieces are available, frozen for somebody who is paying, or sold.
+//! Stock: pieces are available, frozen for somebody who is paying, or sold; or bought for an order that was
+//! paid by message.
 //!
 //! A confirm consumes the reservation of its own transaction and nothing else that is frozen.
 
@@ -13,7 +14,8 @@ pub(super) const SCHEMA: &[&str] = &[
         item integer primary key,
         available integer not null check (available >= 0),
         frozen integer not null check (frozen >= 0),
-        sold integer not null check (sold >= 0)
+        sold integer not null check (sold >= 0),
+        bought integer not null check (bought >= 0)
     )",
     "create table if not exists reservations (
         gid text primary key,
@@ -26,13 +28,14 @@ pub(super) const SUMS: &[(&str, &str)] = &[
     ("available", "select sum(available) from items"),
     ("frozen", "select sum(frozen) from items"),
     ("sold", "select sum(sold) from items"),
+    ("bought", "select sum(bought) from items"),
     ("reservations", "select count(*) from reservations"),
 ];
 
 /// So many pieces of each item, unless they are there.
 pub(super) async fn fill(change: &mut Change<'_>, pieces: i64) -> Result<(), Error> {
     for item in 0..ITEMS {
-        sqlx::query("insert or ignore into items values (?, ?, 0, 0)")
+        sqlx::query("insert or ignore into items values (?, ?, 0, 0, 0)")
             .bind(int(item))
             .bind(pieces)
             .execute(&mut **change)
@@ -90,6 +93,10 @@ pub(super) async fn step(
                                  where item = ?2 and available >= ?1",
             )
             .await
+        }
+        Step::Buy => {
+            let buy = move_pieces("update items set bought = bought + ?1 where item = ?2", order);
+            must_change_one(change, buy, "pieces bought").await
         }
         Step::Compensate => {
             let back = move_pieces(
