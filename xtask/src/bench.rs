@@ -1,7 +1,7 @@
 //! `bench`: builds what is measured and the generator, both optimised, and runs a comparison.
 //!
 //! A full run rewrites the table of `docs/benchmarks.md`. A quick one, or one of single rows, only
-//! prints, so that the document never mixes figures of different sittings.
+//! prints (as does one of another size), so that the document never mixes figures of different sittings.
 
 use crate::peers::Peers;
 use crate::sh;
@@ -40,7 +40,9 @@ fn kv(arguments: &[String]) -> Result<()> {
 /// Whether these arguments make a full run.
 fn writes(arguments: &[String]) -> bool {
     let partial = |a: &String| {
-        ["--quick", "--write", "--help"].contains(&a.as_str()) || a.starts_with("--only")
+        ["--quick", "--write", "--help"].contains(&a.as_str())
+            || a.starts_with("--only")
+            || a.starts_with("--size")
     };
     !arguments.iter().any(partial)
 }
@@ -64,6 +66,6 @@ mod tests {
             super::writes(&words.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
         };
         assert!(writes("") && writes("--nodes 3"));
-        assert!(!writes("--quick") && !writes("--only put-1") && !writes("--only=put-1"));
+        assert!(!writes("--size 1000") && !writes("--quick") && !writes("--only put-1") && !writes("--only=put-1"));
     }
 }

@@ -157,7 +157,7 @@ fn check_size(content: &Content) -> Result<(), Refused> {
     let payloads = content.payloads.iter().map(Bytes::len);
     let urls = content.steps.iter().map(|step| step.action.len() + step.compensate.len());
     let size: usize = headers.chain(payloads).chain(urls).sum();
-    if size + content.custom_data.len() > MAX_BODY {
+    if size + content.custom_data.len() + content.name.len() > MAX_BODY {
         return Err(Refused::error(format!("the body is larger than {MAX_BODY} bytes")));
     }
     if content.headers.len() > MAX_HEADERS {

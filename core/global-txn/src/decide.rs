@@ -81,7 +81,7 @@ fn written(
     next: Record,
     extra: impl IntoIterator<Item = Op>,
 ) -> Decision {
-    let mut ops = write::replace(gid, before, &next);
+    let mut ops = write::replace(gid, before, &next, next.encode());
     ops.extend(extra);
     Decision::Write { record: Some(Box::new(next)), ops }
 }

@@ -30,12 +30,14 @@ use crate::agenda::Agenda;
 use crate::api::{Config, Figures, Halt, Now, ReadId, TxnId, TxnOutcome};
 use crate::gid::GlobalTxnId;
 use crate::kind::Target;
-use crate::limits::{COMPACT_EVERY, MAX_AGENDA, OWN_PAUSE_MS, RESTAMP_MS};
+use crate::limits::{
+    COMPACT_EVERY, MAX_AGENDA, OWN_PAUSE_MS, REFUSED_PAUSE_MS, REJECTED_PAUSE_MS, RESTAMP_MS,
+};
 use crate::machine::Context;
 use crate::record::Record;
 use crate::transition::Event;
 use crate::write::{self, Found};
-use crate::{codec, keys, machine};
+use crate::{codec, keys};
 
 mod active;
 mod alert;
@@ -101,7 +103,7 @@ enum Reading {
     /// A record whose time has come.
     Due(GlobalTxnId),
     /// A record after a write of unknown outcome.
-    Again(GlobalTxnId),
+    Again(GlobalTxnId, TxnId),
     /// Content and parts for calls.
     Load(GlobalTxnId),
     /// The next page of the due index, up to this time.
@@ -202,19 +204,30 @@ impl Driver {
                 self.purged(cx, &outcome);
                 Ok(())
             }
-            Some(Proposed::Change(gid)) => match outcome {
-                TxnOutcome::Done(result) => self.written(cx, &gid, &result),
-                outcome if machine::is_refusal(&outcome) => {
-                    self.not_written(cx, &gid);
-                    Ok(())
-                }
-                _ => {
-                    let read = cx.read(write::get(keys::record(&gid)));
-                    self.reads.insert(read, Reading::Again(gid));
-                    Ok(())
-                }
-            },
+            Some(Proposed::Change(gid)) if self.is_writing(&gid, id) => {
+                self.proposed(cx, gid, id, &outcome)
+            }
+            Some(Proposed::Change(_)) => Ok(()),
         }
+    }
+
+    fn proposed(
+        &mut self,
+        cx: &mut Context<'_>,
+        gid: GlobalTxnId,
+        id: TxnId,
+        outcome: &TxnOutcome,
+    ) -> Result<(), Halt> {
+        match outcome {
+            TxnOutcome::Done(result) => return self.written(cx, &gid, result),
+            TxnOutcome::Rejected => self.not_written(cx, &gid, REJECTED_PAUSE_MS),
+            TxnOutcome::Refused(_) => self.not_written(cx, &gid, REFUSED_PAUSE_MS),
+            TxnOutcome::Unknown => {
+                let read = cx.read(write::get(keys::record(&gid)));
+                self.reads.insert(read, Reading::Again(gid, id));
+            }
+        }
+        Ok(())
     }
 
     /// Takes the result of a read; one of an earlier reign is ignored.
@@ -230,7 +243,10 @@ impl Driver {
                 None => Ok(()),
                 Some(kv) => self.stands(cx, &gid, write::decode(kv)?, kv.mod_revision, None),
             },
-            Some(Reading::Again(gid)) => self.read_again(cx, &gid, Found::of(&result.kvs)?),
+            Some(Reading::Again(gid, id)) if self.is_writing(&gid, id) => {
+                self.read_again(cx, &gid, Found::of(&result.kvs)?)
+            }
+            Some(Reading::Again(..)) => Ok(()),
             Some(Reading::Load(gid)) => self.loaded(cx, &gid, &result),
             Some(Reading::Agenda(until_ms)) => self.agenda_read(cx, until_ms, &result),
             Some(Reading::Old) => self.purge(cx, &result),
@@ -262,7 +278,8 @@ impl Driver {
         gid: &GlobalTxnId,
         kv: &KeyValue,
     ) -> Result<(), Halt> {
-        if self.epoch().is_none() {
+        let is_own = self.active.get(gid).is_some_and(|active| active.is_own(&kv.value));
+        if self.epoch().is_none() || is_own {
             return Ok(());
         }
         let record = write::decode(kv)?;

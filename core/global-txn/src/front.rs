@@ -226,7 +226,8 @@ impl Front {
         let (Some(record), Some(gid)) = (record, asked.subject.gid().cloned()) else {
             return self.finish(cx, id, Reply::Done);
         };
-        let waits = record.options.wait_result && record.kind != Kind::Workflow;
+        let asks = matches!(&asked.request, Request::Submit(body) if body.options.wait_result);
+        let waits = (record.options.wait_result || asks) && record.kind != Kind::Workflow;
         let wanted = match asked.request {
             Request::Submit(_) if waits => Status::Succeed,
             Request::Abort { .. } if waits => Status::Failed,

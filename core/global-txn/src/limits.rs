@@ -38,8 +38,14 @@ pub const MAX_TOPIC_STEPS: usize = 64;
 /// Topics that the steps of a message may name.
 pub const MAX_TOPICS_PER_TXN: usize = 16;
 
-/// Bytes of a reason, a result or an answer that a record keeps; the rest is cut off.
+/// Bytes of a workflow's result.
+pub const MAX_RESULT: usize = 512 << 10;
+
+/// Bytes of a reason that a record keeps; the rest is cut off.
 pub const MAX_TEXT: usize = 1024;
+
+/// The same of an answer; each row may keep one.
+pub const MAX_ANSWER: usize = 512;
 
 /// Times that a request is decided again because the record changed meanwhile. At each round some other
 /// request has got through.
@@ -85,8 +91,15 @@ pub const PURGE_INTERVAL_MS: u64 = 10_000;
 /// Revisions of the keyspace after which its history is compacted: nothing here reads it.
 pub const COMPACT_EVERY: i64 = 10_000;
 
-/// Pause before a write that was refused (overload, no leader, no space) is tried again, in ms.
-pub const REFUSED_PAUSE_MS: u64 = 100;
+/// Pause before a write that was not accepted (overload, no leader) is tried again, in ms.
+pub const REJECTED_PAUSE_MS: u64 = 100;
+
+/// Pause before a write that the state machine refused (no space) is tried again, in ms.
+pub const REFUSED_PAUSE_MS: u64 = 1_000;
+
+/// Shortest time that finished transactions are kept, in ms: one that a burst of entries ends must not be
+/// forgotten in that burst.
+pub const MIN_RETENTION_MS: u64 = 10_000;
 
 /// Pause before a driver that lost its ownership though its node leads takes it again, in ms.
 pub const OWN_PAUSE_MS: u64 = 1_000;

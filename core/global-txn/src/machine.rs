@@ -6,11 +6,11 @@ use quorate_kv::{Event, EventKind, RangeRequest, Revision, TxnRequest};
 
 use crate::api::{
     Call, CallId, Config, Figures, Halt, Input, Now, Output, ReadId, Reply, RequestId, TxnId,
-    TxnOutcome,
 };
 use crate::driver::Driver;
 use crate::front::Front;
 use crate::keys;
+use crate::limits::MIN_RETENTION_MS;
 use crate::rng::Rng;
 use crate::transition::Stamp;
 
@@ -43,10 +43,12 @@ impl GlobalTxn {
     /// A machine that knows of nothing. `seed` spreads its pauses.
     ///
     /// # Panics
-    /// When the configuration holds a pause of 0, which would be a busy loop.
+    /// When the configuration holds a pause of 0, which would be a busy loop, or a retention below
+    /// `MIN_RETENTION_MS`.
     #[must_use]
     pub fn new(config: Config, seed: u64) -> Self {
         assert!(config.retry_interval_ms > 0 && config.request_timeout_ms > 0);
+        assert!(config.retention_ms >= MIN_RETENTION_MS, "shorter than {MIN_RETENTION_MS} ms");
         let ids = Ids { next: 1, rng: Rng::new(seed) };
         let now = Now::default();
         let driver = Driver::new(&config);
@@ -193,9 +195,4 @@ impl Context<'_> {
     pub(crate) fn compact(&mut self, revision: Revision) {
         self.out.push(Output::Compact { revision });
     }
-}
-
-/// An outcome that changed nothing and will not.
-pub(crate) fn is_refusal(outcome: &TxnOutcome) -> bool {
-    matches!(outcome, TxnOutcome::Refused(_) | TxnOutcome::Rejected)
 }

@@ -23,6 +23,8 @@ pub(crate) enum Bug {
     IndexNotRead,
     /// A check-back that did not come through counts as "committed".
     SilenceIsConsent,
+    /// A timeout that lost a race against a decision is carried out all the same.
+    StaleTimeout,
     /// A branch may join what has been decided.
     JoinAfterDecision,
 }

@@ -7,3 +7,4 @@ mod cluster;
 mod participants;
 mod script;
 mod simulation;
+mod split;

@@ -57,9 +57,14 @@ pub(crate) fn delete(range: KeyRange) -> Op {
     Op::Delete(DeleteRequest { range, prev_kv: false })
 }
 
-/// Operations that put `next` in the place of `before`, indexes included.
-pub(crate) fn replace(gid: &GlobalTxnId, before: Option<&Record>, next: &Record) -> Vec<Op> {
-    let mut ops = vec![put(keys::record(gid), next.encode())];
+/// Operations that put `next`, whose bytes these are, in the place of `before`, indexes included.
+pub(crate) fn replace(
+    gid: &GlobalTxnId,
+    before: Option<&Record>,
+    next: &Record,
+    bytes: Bytes,
+) -> Vec<Op> {
+    let mut ops = vec![put(keys::record(gid), bytes)];
     let old_due = before.and_then(|record| record.due_ms);
     if old_due != next.due_ms {
         ops.extend(old_due.map(|ms| delete(KeyRange::single(keys::due(ms, gid)))));

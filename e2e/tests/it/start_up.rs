@@ -262,6 +262,28 @@ async fn a_log_of_a_newer_format_is_named_and_left_alone() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_directory_of_a_newer_format_is_named_and_left_alone() -> Result<()> {
+    if not_ours("start_up: newer directory")? {
+        return Ok(());
+    }
+    let (_folder, plan) = data(20).await?;
+    let known = plan.data.join("peer-directories");
+    let title = "quorate peer directories 99\n";
+    std::fs::write(&known, format!("{title}{:08x}\n", crc32c(title.as_bytes())))?;
+    let sentence = untouched(&plan, REFUSED)?;
+    assert!(sentence.contains("peer-directories") && sentence.contains("newer"), "{sentence}");
+    std::fs::remove_file(&known)?;
+    let number = plan.data.join("directory-id");
+    let intact = std::fs::read(&number)?;
+    std::fs::write(&number, "no number\n")?;
+    let sentence = untouched(&plan, REFUSED)?;
+    assert!(sentence.contains("directory-id"), "{sentence}");
+    std::fs::write(&number, intact)?;
+    serves(&plan, 20).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_torn_end_of_the_log_is_cut_and_logged() -> Result<()> {
     if not_ours("start_up: torn tail")? {
         return Ok(());

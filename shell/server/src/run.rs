@@ -24,7 +24,7 @@ use tokio::runtime::{Builder, Runtime as TokioRuntime};
 use tokio::sync::watch;
 
 use crate::config::{ClusterState, Config};
-use crate::data_dir::{DataDir, Newcomer, Opened};
+use crate::data_dir::{DataDir, NUMBER_FILE, Newcomer, Opened};
 use crate::disk_space;
 use crate::exit::Fatal;
 use crate::handle::{Handle, Shared};
@@ -47,9 +47,14 @@ pub fn run(config: &Config) -> Result<(), Fatal> {
     let config = &bound.told(config);
     let dir = DataDir::take(&config.data_dir)?;
     let newcomer = first.block_on(newcomer(config, &dir))?;
+    // What may be refused of them is refused before opening the log changes it.
+    let directories = Directories::load(dir.root())?;
+    if dir.root().join(NUMBER_FILE).exists() {
+        dir.number()?;
+    }
     let boot = random();
     let opened = dir.open(config, boot, &newcomer)?;
-    let server = Server::start(config, &first, dir, opened, boot)?;
+    let server = Server::start(config, &first, dir, directories, opened, boot)?;
     let stopped = first.block_on(server.serve(config, bound));
     drop(first);
     stopped
@@ -102,6 +107,7 @@ impl Server {
         config: &Config,
         first: &TokioRuntime,
         dir: DataDir,
+        directories: Directories,
         opened: Opened,
         boot: u64,
     ) -> Result<Self, Fatal> {
@@ -116,7 +122,6 @@ impl Server {
         let node = Node::new(node_config, recovered, kv, engine)
             .map_err(|halt| Fatal::Refused(halt.to_string()))?;
         let local = Local { identity, boot, directory: dir.number()? };
-        let directories = Directories::load(dir.root())?;
         let runtime = first.handle().clone();
         let (end, events) = (LogEnd::of(node.raft_machine()), Arc::clone(&inbox));
         let peers = Switchboard::new(local, directories, end, events, runtime, members);

@@ -100,6 +100,11 @@ impl Log {
         self.disk_start
     }
 
+    /// The position before the first that can still be had, from memory or from the disk.
+    pub(super) fn start_index(&self) -> LogIndex {
+        self.start.index
+    }
+
     /// First position in memory; behind `last` if there is none.
     pub(super) fn first_cached(&self) -> LogIndex {
         self.cache.front().map_or_else(|| self.last.next(), |entry| entry.index)

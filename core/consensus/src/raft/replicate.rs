@@ -37,6 +37,7 @@ impl Raft {
             return false;
         }
         let from = progress.next;
+        let start = self.log.start_index();
         match self.log.source(from) {
             Source::Cache => {
                 let entries = self.log.entries(from, last, bytes, count);
@@ -46,6 +47,12 @@ impl Raft {
             Source::Disk { until } => {
                 progress.reading = Some(from);
                 out.push(Output::ReadLog { to: peer, from, until, max_bytes: bytes });
+            }
+            // Its last answer may have been lost: perhaps it has all that has gone, and then it would take
+            // no snapshot. So it is asked at the log's beginning first (`on_rejected` stops there).
+            Source::Gone if from < start => {
+                progress.probe_from(start.next());
+                return true;
             }
             Source::Gone => {
                 progress.needs_snapshot();
@@ -115,7 +122,8 @@ impl Raft {
     }
 
     /// The peer's log differs at `prev`. Its hint names the last position that may match: there, or at
-    /// the last position before where this log's term is not above the hint's (5.3, end).
+    /// the last position before where this log's term is not above the hint's (5.3, end). Where this
+    /// log begins is as far back as that goes: a peer that differs there needs a snapshot.
     pub(super) fn on_rejected(
         &mut self,
         from: NodeId,
@@ -127,7 +135,8 @@ impl Raft {
         if prev > self.log.last() {
             return;
         }
-        let resume = self.log.last_not_above(hint_index, hint_term);
+        let before_start = self.log.start_index().prev();
+        let resume = self.log.last_not_above(hint_index, hint_term).max(before_start);
         let Some(progress) = self.progress_mut(from) else { return };
         progress.heard = now;
         progress.rejected(prev, resume);

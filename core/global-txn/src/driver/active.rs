@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorate_kv::{Op, Revision, TxnResult};
 use quorate_outcall::{CallId, CallResult};
 
 use crate::answer;
-use crate::api::Halt;
+use crate::api::{Halt, TxnId};
 use crate::call::OWN_BRANCH;
 use crate::gid::GlobalTxnId;
 use crate::keys;
 use crate::kind::{self, Plan, Target};
-use crate::limits::{MAX_CALLS_PER_TXN, MAX_STUCK, REFUSED_PAUSE_MS};
+use crate::limits::{MAX_CALLS_PER_TXN, MAX_STUCK, REJECTED_PAUSE_MS};
 use crate::machine::Context;
 use crate::planted::Bug;
 use crate::record::{Answer, CallEntry, Class, Kind, Op as RowOp, Record, Status};
@@ -45,7 +46,11 @@ pub(super) struct Active {
 
 #[derive(Debug)]
 struct Write {
+    /// Its proposal.
+    id: TxnId,
     next: Record,
+    /// The same as it will be applied.
+    bytes: Bytes,
     /// How many of the events it contains.
     events: usize,
 }
@@ -62,6 +67,11 @@ impl Active {
             wake_ms: None,
             paused_until: None,
         }
+    }
+
+    /// Whether a change is what is being written: its outcome says the rest.
+    pub(super) fn is_own(&self, bytes: &Bytes) -> bool {
+        self.write.as_ref().is_some_and(|write| write.bytes == bytes)
     }
 
     fn is_held(&self) -> bool {
@@ -140,13 +150,20 @@ impl Driver {
             txn.compare.clear();
         }
         txn.compare.push(write::stands_at(keys::own(), epoch));
-        txn.success = write::replace(gid, Some(&active.record), &next);
+        let bytes = next.encode();
+        txn.success = write::replace(gid, Some(&active.record), &next, bytes.clone());
         txn.success.extend(timeline);
         txn.failure.push(Op::Range(write::get(keys::own())));
-        active.write = Some(Write { next, events: active.events.len() });
         let id = cx.txn(txn);
+        active.write = Some(Write { id, next, bytes, events: active.events.len() });
         self.txns.insert(id, Proposed::Change(gid.clone()));
         true
+    }
+
+    /// Whether this write is the one that is waited for: a record may have been forgotten and made anew.
+    pub(super) fn is_writing(&self, gid: &GlobalTxnId, id: TxnId) -> bool {
+        let write = self.active.get(gid).and_then(|active| active.write.as_ref());
+        write.is_some_and(|write| write.id == id)
     }
 
     /// The write was applied, or its comparison failed.
@@ -199,8 +216,8 @@ impl Driver {
     }
 
     /// The write was refused; it is tried again.
-    pub(super) fn not_written(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) {
-        let until = cx.now.mono + cx.jittered(REFUSED_PAUSE_MS);
+    pub(super) fn not_written(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId, pause_ms: u64) {
+        let until = cx.now.mono + cx.jittered(pause_ms);
         if let Some(active) = self.active.get_mut(gid) {
             active.write = None;
             active.paused_until = Some(until);
@@ -221,7 +238,7 @@ impl Driver {
         if found.revision > active.revision && found.record.as_ref() == Some(&write.next) {
             return self.settled(cx, gid, found.revision);
         }
-        self.not_written(cx, gid);
+        self.not_written(cx, gid, REJECTED_PAUSE_MS);
         self.refresh(cx, gid, found.record, found.revision)
     }
 

@@ -1,12 +1,14 @@
 //! Applications: each begins one transaction, drives its first phase, and says how it ends, unless it crashes
 //! before. It asks again when it gets no answer, and submits again for no reason.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::participants::Named;
-use crate::api::{Body, BranchRequest, Reply, Request, RequestId};
+use crate::api::{Body, BranchRequest, Progress, Reply, Request, RequestId, WorkflowOutcome};
 use crate::gid::GlobalTxnId;
-use crate::record::{Class, Content, Kind, Options, Status, Step};
+use crate::record::{Class, Content, Kind, Options, Row, RowStatus, Status, Step};
 use crate::rng::Rng;
 
 /// What a request led to so far.
@@ -39,6 +41,11 @@ enum Doing {
     Submit,
     SubmitAgain,
     Abort,
+    /// A workflow's: take it up, run a step, undo one, say how it ended.
+    Resume,
+    Step(u32),
+    Undo(u32),
+    End(bool),
     Rest,
 }
 
@@ -55,6 +62,8 @@ pub(super) struct Agent {
     pub(super) is_accepted: bool,
     was_submitted: bool,
     was_aborted: bool,
+    /// Of a workflow: what each step's operation is known to have led to.
+    progress: BTreeMap<(String, String), RowStatus>,
     /// Of a message: whether its sender's local transaction committed; `None`: not yet, and a check-back decides
     /// that it never will.
     committed: Option<bool>,
@@ -62,8 +71,16 @@ pub(super) struct Agent {
 
 impl Agent {
     pub(super) fn new(number: u64, rng: &mut Rng) -> Self {
-        let kinds =
-            [Kind::Tcc, Kind::Tcc, Kind::Saga, Kind::Saga, Kind::Xa, Kind::Msg, Kind::ThreePhase];
+        let kinds = [
+            Kind::Workflow,
+            Kind::Tcc,
+            Kind::Tcc,
+            Kind::Saga,
+            Kind::Saga,
+            Kind::Xa,
+            Kind::Msg,
+            Kind::ThreePhase,
+        ];
         let kind = kinds[rng.next() as usize % kinds.len()];
         let branches = 1 + rng.next() as u32 % 3;
         let is_saga = kind == Kind::Saga;
@@ -91,6 +108,7 @@ impl Agent {
             is_accepted: false,
             was_submitted: false,
             was_aborted: false,
+            progress: BTreeMap::new(),
             committed: None,
         }
     }
@@ -114,13 +132,20 @@ impl Agent {
         }
         let mut next = match self.doing {
             Doing::Begin => Next { request: Some(self.begin()), ..Next::default() },
+            Doing::Resume => {
+                let request = Some(Request::PrepareWorkflow(self.body()));
+                Next { request, ..Next::default() }
+            }
+            Doing::Step(branch) => self.step(branch, "action", luck),
+            Doing::Undo(branch) => self.step(branch, "rollback", (false, false, false)),
+            Doing::End(is_good) => Next { request: Some(self.end(is_good)), ..Next::default() },
             Doing::Register(branch) => {
                 Next { request: Some(self.register(branch)), ..Next::default() }
             }
             Doing::Try(branch) => self.attempt(branch, luck),
             Doing::Commit => {
                 // The barrier's row decides between this and a check-back.
-                let commits = !luck.0 && *self.committed.get_or_insert(true);
+                let commits = !luck.0 && !luck.2 && *self.committed.get_or_insert(true);
                 self.committed.get_or_insert(false);
                 self.doing = if commits { Doing::Submit } else { Doing::Abort };
                 Next::default()
@@ -144,7 +169,8 @@ impl Agent {
 
     fn hear(&mut self, told: &Told) {
         let is_done = match told {
-            Told::Reply(Reply::Done | Reply::Progress(_)) => true,
+            Told::Reply(Reply::Progress(progress)) => return self.take_up(progress),
+            Told::Reply(Reply::Done) => true,
             Told::Reply(Reply::Refused(refused)) if !refused.is_unknown => {
                 let waited = self.options.wait_result && refused.status.is_some();
                 if refused.class == Class::Failure && !waited {
@@ -159,10 +185,13 @@ impl Agent {
             self.patience = self.patience.saturating_sub(1);
             if self.patience == 0 {
                 self.doing = Doing::Rest;
+            } else if matches!(self.doing, Doing::Step(_) | Doing::Undo(_)) {
+                self.doing = Doing::Resume; // perhaps it is known over there
             }
             return;
         }
         self.doing = match self.doing {
+            Doing::Step(_) | Doing::Undo(_) => self.following(),
             Doing::Begin => {
                 self.is_accepted = true;
                 self.after_begin()
@@ -221,6 +250,7 @@ impl Agent {
     fn begin(&self) -> Request {
         match self.kind {
             Kind::Saga => Request::Submit(self.body()),
+            Kind::Workflow => Request::PrepareWorkflow(self.body()),
             _ => Request::Prepare(self.body()),
         }
     }
@@ -231,11 +261,16 @@ impl Agent {
             action: "http://p/action".to_owned(),
             compensate: "http://p/compensate".to_owned(),
         });
-        let query = if self.kind == Kind::Msg { "http://p/check" } else { "" };
+        let query = match self.kind {
+            Kind::Msg => "http://p/check",
+            Kind::Workflow => "http://p/run",
+            _ => "",
+        };
         let content = Content {
             steps: steps.collect(),
             payloads: vec![Bytes::from_static(b"{}"); self.branches as usize],
             query_prepared: query.to_owned(),
+            name: "run".to_owned(),
             ..Content::default()
         };
         Box::new(Body {
@@ -257,6 +292,72 @@ impl Agent {
             data: Bytes::from_static(b"{}"),
             fields: fields.into(),
         }))
+    }
+
+    /// A workflow is called back: it begins anew over what is recorded, unless it is running.
+    pub(super) fn called_back(&mut self) {
+        if self.doing == Doing::Rest {
+            self.doing = Doing::Resume;
+            self.patience = 6;
+        }
+    }
+
+    fn take_up(&mut self, progress: &Progress) {
+        self.is_accepted = true;
+        if progress.record.status.is_final() {
+            self.doing = Doing::Rest;
+            return;
+        }
+        let rows = progress.record.rows.iter();
+        let of = |row: &Row| ((row.branch_id.clone(), row.op.name().to_owned()), row.status);
+        self.progress = rows.map(of).collect();
+        self.doing = self.following();
+    }
+
+    /// What the function does next, given what is recorded.
+    fn following(&self) -> Doing {
+        let known =
+            |branch: u32, op: &str| self.progress.get(&(branch_id(branch), op.to_owned())).copied();
+        for branch in 0..self.branches {
+            match known(branch, "action") {
+                None => return Doing::Step(branch),
+                Some(RowStatus::Failed) => {
+                    let undone = |branch: &u32| known(*branch, "rollback").is_none();
+                    let next = (0..=branch).rev().find(undone);
+                    return next.map_or(Doing::End(false), Doing::Undo);
+                }
+                Some(_) => {}
+            }
+        }
+        Doing::End(true)
+    }
+
+    /// A step of a workflow, or its undoing, and the record of it.
+    fn step(&mut self, branch: u32, op: &str, (refuses, is_late, _): (bool, bool, bool)) -> Next {
+        let named =
+            Named { gid: self.gid.clone(), branch_id: branch_id(branch), op: op.to_owned() };
+        if is_late {
+            self.crash();
+            return Next { call: Some(named), is_late, ..Next::default() };
+        }
+        let status = if refuses { RowStatus::Failed } else { RowStatus::Succeed };
+        self.progress.insert((branch_id(branch), op.to_owned()), status);
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let request = Request::RegisterBranch(Box::new(BranchRequest {
+            gid: self.gid.to_string(),
+            trans_type: self.kind.name().to_owned(),
+            branch_id: branch_id(branch),
+            data: Bytes::from_static(b"{}"),
+            fields: vec![field("op", op), field("status", status.name())],
+        }));
+        let call = (!refuses).then_some(named);
+        Next { call, request: Some(request), ..Next::default() }
+    }
+
+    fn end(&self, is_good: bool) -> Request {
+        let status = if is_good { Status::Succeed } else { Status::Failed };
+        let outcome = WorkflowOutcome { status: status.name().to_owned(), ..Default::default() };
+        Request::Submit(Box::new(Body { outcome: Some(outcome), ..*self.body() }))
     }
 
     /// What it was told holds.

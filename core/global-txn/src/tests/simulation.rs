@@ -118,7 +118,10 @@ impl Life {
             20..45 if self.cluster.behind(node) > 0 => self.cluster.apply(node),
             45..60 => self.deliver(true),
             60..70 => self.answered(),
-            70..90 => self.agent(),
+            70..90 => {
+                let at = self.below(self.agents.len());
+                self.agent(at);
+            }
             90..92 if !self.late.is_empty() => {
                 let at = self.below(self.late.len());
                 let named = self.late.remove(at);
@@ -206,8 +209,10 @@ impl Life {
 
     /// What a participant makes of a call.
     fn participant(&mut self, named: &Named, with_faults: bool) -> u16 {
-        if named.op == "msg" {
-            return self.check_back(named, with_faults);
+        match named.op.as_str() {
+            "msg" => return self.check_back(named, with_faults),
+            "run" => return self.call_back(named, with_faults),
+            _ => {}
         }
         if with_faults && self.chance(self.errors / 3) {
             return [500, 425][self.below(2)];
@@ -231,6 +236,15 @@ impl Life {
         self.participants.call(named);
     }
 
+    fn call_back(&mut self, named: &Named, with_faults: bool) -> u16 {
+        if with_faults && self.chance(self.errors) {
+            return [500, 425, 409][self.below(3)];
+        }
+        let agent = self.agents.iter_mut().find(|agent| agent.gid == named.gid).unwrap();
+        agent.called_back();
+        200
+    }
+
     fn check_back(&mut self, named: &Named, with_faults: bool) -> u16 {
         if with_faults && self.chance(self.errors) {
             return [500, 425][self.below(2)];
@@ -247,8 +261,7 @@ impl Life {
         }
     }
 
-    fn agent(&mut self) {
-        let at = self.below(self.agents.len());
+    fn agent(&mut self, at: usize) {
         let node = self.below(self.cluster.nodes.len());
         let told = self.agents[at].pending.map(|id| self.told(id));
         if matches!(told, Some(Told::Nothing)) {
@@ -297,12 +310,16 @@ impl Life {
         for named in std::mem::take(&mut self.late) {
             self.execute(&named);
         }
-        self.refusals = 0;
+        (self.refusals, self.faults) = (0, 0);
         for _ in 0..2_000 {
             self.cluster.settle();
             while !self.cluster.calls.is_empty() || !self.answers.is_empty() {
                 self.deliver(false);
                 self.answered();
+                self.cluster.settle();
+            }
+            for at in 0..self.agents.len() {
+                self.agent(at);
                 self.cluster.settle();
             }
             if self.unfinished().is_empty() {
@@ -319,7 +336,7 @@ impl Life {
         last.filter_map(|(gid, records)| Some((gid.as_str(), records.last()?))).collect()
     }
 
-    /// What has not ended, but for sagas and workflows that nobody has submitted.
+    /// What has not ended.
     fn unfinished(&self) -> Vec<String> {
         let last = self.last().into_iter();
         last.filter(|(_, record)| !record.status.is_final())
@@ -382,15 +399,15 @@ fn allowed(kind: Kind, has_succeeded: bool) -> &'static [&'static [&'static str]
     match (kind, has_succeeded) {
         (Kind::Tcc, true) => &[&["try", "confirm"]],
         (Kind::Tcc, false) => &[&[], &["try", "cancel"]],
-        (Kind::Saga | Kind::Msg, true) => &[&["action"]],
+        (Kind::Saga | Kind::Msg | Kind::Workflow, true) => &[&["action"]],
         (Kind::Saga, false) => &[&[], &["action", "compensate"]],
         (Kind::Xa, true) => &[&["action", "commit"]],
-        (Kind::Xa, false) => &[&[], &["action", "rollback"]],
+        (Kind::Xa | Kind::Workflow, false) => &[&[], &["action", "rollback"]],
         (Kind::ThreePhase, true) => &[&["can_commit", "pre_commit", "do_commit"]],
         (Kind::ThreePhase, false) => {
             &[&[], &["can_commit", "abort"], &["can_commit", "pre_commit", "abort"]]
         }
-        (Kind::Msg | Kind::Workflow, _) => &[&[]],
+        (Kind::Msg, false) => &[&[]],
     }
 }
 
@@ -451,7 +468,7 @@ fn random_lives() {
         totals.add(lived.unwrap_or_else(|_| panic!("seed {seed}")));
     }
     println!("{totals:#?}");
-    for kind in ["tcc", "saga", "xa", "msg", "3pc"] {
+    for kind in ["tcc", "saga", "xa", "msg", "workflow", "3pc"] {
         assert!(totals.succeeded.contains_key(kind) && totals.failed.contains_key(kind), "{kind}");
     }
     let faults = [
@@ -504,6 +521,7 @@ fn planted_bugs_are_caught() {
         Bug::FirstConfirmEnds,
         Bug::IndexNotRead,
         Bug::SilenceIsConsent,
+        Bug::StaleTimeout,
         Bug::JoinAfterDecision,
     ];
     let survived: Vec<Bug> = bugs.into_iter().filter(|bug| !is_caught(*bug)).collect();

@@ -54,7 +54,9 @@ impl Problem {
     /// How it is told.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Refused(Refused { is_unknown: true, .. } | Refused { is_transient: true, .. })
+            Self::Refused(
+                Refused { is_unknown: true, .. } | Refused { is_transient: true, .. },
+            )
             | Self::Node(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(refused) => match refused.class {
                 Class::Failure => StatusCode::CONFLICT,

@@ -196,7 +196,8 @@ fn put_time(out: &mut Map<String, Value>, name: &str, ms: u64) {
 /// A whole number where it is one: that is what other servers' clients know.
 fn put_seconds(out: &mut Map<String, Value>, name: &str, ms: u64) {
     if ms > 0 {
-        let seconds = if ms % 1000 == 0 { (ms / 1000).into() } else { json!(ms as f64 / 1000.0) };
+        let seconds =
+            if ms.is_multiple_of(1000) { (ms / 1000).into() } else { json!(ms as f64 / 1000.0) };
         out.insert(name.to_owned(), seconds);
     }
 }

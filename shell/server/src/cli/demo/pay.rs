@@ -18,7 +18,7 @@ use crate::exit::Fatal;
 /// How long the end of a saga is waited for.
 const SAGA_LIMIT: Duration = Duration::from_secs(60);
 /// Between two questions about it.
-const SAGA_LOOK: Duration = Duration::from_millis(20);
+const SAGA_LOOK: Duration = Duration::from_millis(100);
 
 /// When a transaction whose payer has gone away is cancelled.
 const TCC_TIMEOUT: Duration = Duration::from_secs(5);

@@ -145,12 +145,11 @@ impl Town {
 
     /// A process that has ended though nobody killed it: that must not happen.
     pub(super) fn fallen(&mut self) -> Option<String> {
-        let fallen = self.children.iter_mut().find_map(|child| {
+        self.children.iter_mut().find_map(|child| {
             child
                 .has_ended()
                 .then(|| format!("{} ended by itself:\n{}", child.name, child.last_words()))
-        });
-        fallen
+        })
     }
 
     /// The server, with patience for its absences.
