@@ -108,6 +108,11 @@ impl Plan {
     fn process(&self) -> Result<Process> {
         let mut command = self.program()?;
         command.args(self.flags());
+        // DTM's port is a fixed one unless somebody says otherwise.
+        let says = |flag: &String| flag.starts_with("--listen-dtm-urls");
+        if binary()?.kind == Kind::Quorate && !self.extra.iter().any(says) {
+            command.arg("--listen-dtm-urls=none");
+        }
         Process::spawn(&self.name, command)
     }
 

@@ -66,6 +66,11 @@ mod tests {
             super::writes(&words.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
         };
         assert!(writes("") && writes("--nodes 3"));
-        assert!(!writes("--size 1000") && !writes("--quick") && !writes("--only put-1") && !writes("--only=put-1"));
+        assert!(
+            !writes("--size 1000")
+                && !writes("--quick")
+                && !writes("--only put-1")
+                && !writes("--only=put-1")
+        );
     }
 }

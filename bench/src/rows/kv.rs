@@ -1,5 +1,7 @@
 //! Clients of the key-value rows: put, get, transaction, and a mixture; and the filling of a store.
 
+use std::time::Duration;
+
 use crate::closed::Client;
 use crate::keys::{Rng, key, value};
 use crate::limits::{FILL_BATCH, FILL_CLIENTS};
@@ -101,6 +103,9 @@ pub fn op(request: Request) -> etcd::RequestOp {
     etcd::RequestOp { request: Some(request) }
 }
 
+/// Pause of a filling client that is told to come back later.
+const FILL_PAUSE: Duration = Duration::from_millis(20);
+
 /// Writes the first `keys` keys once, in large transactions.
 pub async fn fill(conn: &Conn, keys: u64) -> Result<()> {
     let mut tasks = JoinSet::new();
@@ -112,7 +117,14 @@ pub async fn fill(conn: &Conn, keys: u64) -> Result<()> {
             while from < keys {
                 let batch = (from..keys.min(from + FILL_BATCH)).map(key);
                 let success = batch.map(|k| op(Request::RequestPut(put(k, &value)))).collect();
-                kv.txn(etcd::TxnRequest { success, ..Default::default() }).await?;
+                let txn = etcd::TxnRequest { success, ..Default::default() };
+                while let Err(status) = kv.txn(txn.clone()).await {
+                    // Filling is faster than files are merged: a server may say so, and is asked again.
+                    if status.message() != "etcdserver: too many requests" {
+                        return Err(status);
+                    }
+                    tokio::time::sleep(FILL_PAUSE).await;
+                }
                 from += FILL_CLIENTS * FILL_BATCH;
             }
             Ok::<_, tonic::Status>(())

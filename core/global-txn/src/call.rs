@@ -12,6 +12,7 @@ use crate::api::Config;
 use crate::gid::GlobalTxnId;
 use crate::json;
 use crate::kind::Target;
+use crate::limits::MAX_QUEUE_MS;
 use crate::record::{Content, Kind, Op, Part, Protocol, Record, Source};
 
 /// Branch id of check-backs and callbacks.
@@ -107,7 +108,7 @@ pub(crate) fn build(
             attempts: 2, // the second one goes to another address; all else waits for its time in the record
             pause: Duration::from_millis(10),
             longest_pause: Duration::from_millis(10),
-            within: timeout,
+            within: timeout + Duration::from_millis(MAX_QUEUE_MS),
         },
         verdicts: &["FAILURE", "ONGOING"],
     };

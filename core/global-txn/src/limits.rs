@@ -67,6 +67,10 @@ pub const MAX_ACTIVE: usize = 8_192;
 /// Calls that are under way; no further transaction is taken up beyond.
 pub const MAX_CALLS: usize = 16_384;
 
+/// How long a call may wait for its turn at a busy destination, in ms; that is not the participant's fault and no reason
+/// to back off.
+pub const MAX_QUEUE_MS: u64 = 10_000;
+
 /// Calls that one transaction has under way.
 pub const MAX_CALLS_PER_TXN: usize = 64;
 

@@ -49,6 +49,8 @@ pub struct Progress {
     pub(super) told_commit: LogIndex,
     /// Position being read from disk for it.
     pub(super) reading: Option<LogIndex>,
+    /// From here on its log is known to differ, as of the last entries sent.
+    differs: Option<LogIndex>,
     inflight: VecDeque<(LogIndex, usize)>,
     inflight_bytes: usize,
 }
@@ -63,6 +65,7 @@ impl Progress {
             round: 0,
             told_commit: LogIndex(0),
             reading: None,
+            differs: None,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
@@ -86,6 +89,7 @@ impl Progress {
     /// `entries` (not empty) left for the peer.
     pub(super) fn sent(&mut self, entries: &[Entry]) {
         let Some(last) = entries.last().map(|entry| entry.index) else { return };
+        self.differs = None; // it may take them, and its answer may be lost
         match self.flow {
             Flow::Replicate => {
                 let bytes = entries.iter().map(Entry::size).sum();
@@ -103,6 +107,7 @@ impl Progress {
         while let Some((_, bytes)) = self.inflight.pop_front_if(|(at, _)| *at <= last) {
             self.inflight_bytes -= bytes;
         }
+        self.differs.take_if(|at| *at <= last);
         let news = last > self.matched;
         self.matched = self.matched.max(last);
         self.next = self.next.max(self.matched.next());
@@ -120,8 +125,15 @@ impl Progress {
             Flow::Snapshot => true,
         };
         if !stale {
-            self.probe_from(resume.min(prev.prev()).max(self.matched).next());
+            let resume = resume.min(prev.prev()).max(self.matched);
+            self.probe_from(resume.next());
+            self.differs = Some(resume.next());
         }
+    }
+
+    /// Whether its log is known to have nothing, or something else, at `index`.
+    pub(super) fn differs_at(&self, index: LogIndex) -> bool {
+        self.differs.is_some_and(|at| at <= index)
     }
 
     /// Whatever was under way is lost: find the matching position again.
@@ -137,6 +149,12 @@ impl Progress {
         self.probe_from(self.next);
         self.flow = Flow::Snapshot;
         self.reading = None;
+    }
+
+    /// A snapshot was not installed; perhaps it is not needed any more.
+    pub(super) fn snapshot_failed(&mut self) {
+        self.flow = Flow::Probe { waiting: true };
+        self.differs = None;
     }
 
     /// Bytes of entries under way.

@@ -48,9 +48,9 @@ impl Raft {
                 progress.reading = Some(from);
                 out.push(Output::ReadLog { to: peer, from, until, max_bytes: bytes });
             }
-            // Its last answer may have been lost: perhaps it has all that has gone, and then it would take
-            // no snapshot. So it is asked at the log's beginning first (`on_rejected` stops there).
-            Source::Gone if from < start => {
+            // Its last answers may have been lost: perhaps it has all that has gone. Then it would take no
+            // snapshot, so it is asked first where the log begins.
+            Source::Gone if !progress.differs_at(start) => {
                 progress.probe_from(start.next());
                 return true;
             }
@@ -122,8 +122,7 @@ impl Raft {
     }
 
     /// The peer's log differs at `prev`. Its hint names the last position that may match: there, or at
-    /// the last position before where this log's term is not above the hint's (5.3, end). Where this
-    /// log begins is as far back as that goes: a peer that differs there needs a snapshot.
+    /// the last position before where this log's term is not above the hint's (5.3, end).
     pub(super) fn on_rejected(
         &mut self,
         from: NodeId,
@@ -135,8 +134,7 @@ impl Raft {
         if prev > self.log.last() {
             return;
         }
-        let before_start = self.log.start_index().prev();
-        let resume = self.log.last_not_above(hint_index, hint_term).max(before_start);
+        let resume = self.log.last_not_above(hint_index, hint_term);
         let Some(progress) = self.progress_mut(from) else { return };
         progress.heard = now;
         progress.rejected(prev, resume);
@@ -220,7 +218,7 @@ impl Raft {
             // What it holds is for the peer itself to acknowledge; this is only where to go on.
             Some(index) => progress.probe_from(index.max(progress.matched).next()),
             // Try again, but not before it answers a heartbeat.
-            None => progress.flow = Flow::Probe { waiting: true },
+            None => progress.snapshot_failed(),
         }
     }
 

@@ -190,8 +190,17 @@ impl Cluster {
         self.log.len() - self.nodes[node].kv.applied() as usize
     }
 
-    /// A node applies its next entry.
-    pub(super) fn apply(&mut self, node: usize) {
+    /// A node applies its next entries, and tells its machine after the last of them, as a node's burst does: what
+    /// the machine reads meanwhile is newer than the news that it has not heard.
+    pub(super) fn apply(&mut self, node: usize, entries: usize) {
+        let mut inputs = Vec::new();
+        for _ in 0..entries.min(self.behind(node)) {
+            self.apply_one(node, &mut inputs);
+        }
+        inputs.into_iter().for_each(|input| self.input(node, input));
+    }
+
+    fn apply_one(&mut self, node: usize, inputs: &mut Vec<Input>) {
         let Node { kv, engine, boot, .. } = &mut self.nodes[node];
         let entry = &self.log[kv.applied() as usize];
         let applied = kv.apply(engine, entry.at, &entry.command).unwrap();
@@ -202,8 +211,7 @@ impl Cluster {
                 self.remembered = entry.at.index;
                 remember(&mut self.history, &batch.events);
             }
-            let input = Input::Applied { events: batch.events, revision: batch.revision };
-            self.input(node, input);
+            inputs.push(Input::Applied { events: batch.events, revision: batch.revision });
         }
         if let Some((_, _, id)) = mine {
             let outcome = match applied.reply {
@@ -211,7 +219,7 @@ impl Cluster {
                 Ok(other) => panic!("a transaction was answered with {other:?}"),
                 Err(refusal) => TxnOutcome::Refused(refusal),
             };
-            self.input(node, Input::Txn { id, outcome });
+            inputs.push(Input::Txn { id, outcome });
         }
     }
 
@@ -260,7 +268,7 @@ impl Cluster {
             if !self.proposals.is_empty() {
                 self.append(0);
             } else if let Some(node) = (0..self.nodes.len()).find(|node| self.behind(*node) > 0) {
-                self.apply(node);
+                self.apply(node, 1);
             } else {
                 return;
             }

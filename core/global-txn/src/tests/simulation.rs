@@ -115,7 +115,10 @@ impl Life {
         let node = self.below(self.cluster.nodes.len());
         match self.below(100) {
             0..20 => self.proposal(),
-            20..45 if self.cluster.behind(node) > 0 => self.cluster.apply(node),
+            20..45 => {
+                let entries = 1 + self.below(8);
+                self.cluster.apply(node, entries);
+            }
             45..60 => self.deliver(true),
             60..70 => self.answered(),
             70..90 => {

@@ -55,7 +55,7 @@ impl Server {
             .arg("serve")
             .arg("--data-dir")
             .arg(dir)
-            .args(["--log-level", "error"])
+            .args(["--log-level", "error", "--listen-dtm-urls", "none"])
             .args(flags)
             .stdout(Stdio::piped())
             .spawn()

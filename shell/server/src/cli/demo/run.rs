@@ -42,7 +42,7 @@ pub(super) fn order(options: &Options) -> Result<(), Fatal> {
         let mut place = Place::take(options.dir.as_deref())?;
         let result = tokio::select! {
             result = whole(options, &place.path) => result,
-            _ = tokio::signal::ctrl_c() => Err(Fatal::Runtime("interrupted".to_owned())),
+            _ = tokio::signal::ctrl_c() => return Err(Fatal::Runtime("interrupted".to_owned())),
         };
         // Whatever went wrong stands in the logs of the processes.
         if result.is_err() {
