@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 /// The files that are compiled; what they import comes along.
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "mvccpb.proto",
     "authpb.proto",
     "etcdserverpb.proto",
     "v3lockpb.proto",
     "v3electionpb.proto",
     "health.proto",
+    "dtmgimp.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

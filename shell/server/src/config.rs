@@ -23,8 +23,8 @@ use values::Url;
 /// The quota that etcd has when none is asked for, in bytes.
 const ETCD_QUOTA_BYTES: u64 = 2 << 30;
 
-/// Where DTM's clients look for their server.
-const DTM_PORT: u16 = 36789;
+/// Where DTM's clients look for their server: over HTTP and over gRPC. Here both speak both.
+const DTM_PORTS: [u16; 2] = [36789, 36790];
 
 /// As what the binary was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,7 +233,7 @@ fn listen_dtm(persona: Persona, layers: &Layers) -> Result<Vec<Url>, Fatal> {
         (Some(setting), _) if setting.value == "none" => Ok(Vec::new()),
         (Some(setting), _) => values::urls(setting),
         (None, Persona::Etcd) => Ok(Vec::new()),
-        (None, Persona::Quorate) => Ok(vec![local(DTM_PORT)]),
+        (None, Persona::Quorate) => Ok(DTM_PORTS.map(local).to_vec()),
     }
 }
 

@@ -326,8 +326,9 @@ fn announce(config: &Config, root: &Path) {
     for url in &config.listen_client {
         say(format_args!("  clients  {url}"));
     }
-    for url in &config.listen_dtm {
-        say(format_args!("  dtm      {url}/api/dtmsvr"));
+    if let Some((first, others)) = config.listen_dtm.split_first() {
+        say(format_args!("  dtm      {first}/api/dtmsvr"));
+        others.iter().for_each(|url| say(format_args!("           {}:{}", url.host, url.port)));
     }
     say(format_args!("  try      etcdctl --endpoints={first} put greeting hello"));
     complain(format_args!("ready to serve client requests"));

@@ -38,9 +38,12 @@ mod generated {
     pub mod health {
         tonic::include_proto!("grpc.health.v1");
     }
+    pub mod dtmgimp {
+        tonic::include_proto!("dtmgimp");
+    }
 }
 
-pub use generated::{authpb, etcdserverpb, health, mvccpb, v3electionpb, v3lockpb};
+pub use generated::{authpb, dtmgimp, etcdserverpb, health, mvccpb, v3electionpb, v3lockpb};
 
 #[cfg(test)]
 mod tests;

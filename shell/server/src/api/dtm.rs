@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `lenient`, `body`, `branch`, `query` | what clients send, to the machine's requests |
 //! | `answer`, `show`, `time` | outcomes, transactions and branches, to what clients read |
-//! | `rpc` | the same over JSON-RPC |
+//! | `rpc`, `grpc` | the same over JSON-RPC; over gRPC, on the same port |
 //! | `stored` | transactions in the keyspace, for the two routes that read them |
 //! | `gid` | names for new transactions |
 //! | `accept` | the connections |
@@ -12,13 +12,14 @@
 //! Whatever changes something is one request to the machine on this node, which answers when its change is
 //! applied. `query` and `all` read a linearizable view and ask the machine nothing.
 //!
-//! Left out so far: topics (`subscribe` and so on), the console, gRPC, `/api/metrics`.
+//! Left out so far: topics (`subscribe` and so on), the console, `/api/metrics`.
 
 mod accept;
 mod answer;
 mod body;
 mod branch;
 mod gid;
+mod grpc;
 mod lenient;
 mod query;
 mod rpc;
@@ -40,6 +41,7 @@ use tokio::sync::watch;
 pub use accept::start;
 
 use crate::Snapshot;
+use crate::grpc as wire;
 use crate::grpc::Body;
 use crate::handle::Handle;
 use crate::metrics::Metrics;
@@ -76,6 +78,9 @@ type Outcome = Result<Value, Problem>;
 
 /// Answers a request.
 pub(crate) async fn call(api: &Api, request: Request<Incoming>) -> Response<Body> {
+    if wire::is_grpc(request.headers()) {
+        return grpc::call(api, request).await;
+    }
     let (parts, body) = request.into_parts();
     let (path, query) = (parts.uri.path(), Query(parts.uri.query().unwrap_or_default()));
     if path == "/api/ping" {

@@ -30,7 +30,7 @@ pub const FLAGS: &[Flag] = &[
     flag("advertise-client-urls", "URLS", "what clients are told [as listened on]"),
     flag("listen-peer-urls", "URLS", "where other members connect [http://127.0.0.1:2380]"),
     flag("initial-advertise-peer-urls", "URLS", "what other members are told [as listened on]"),
-    flag("listen-dtm-urls", "URLS|none", "where DTM's clients are served [http://127.0.0.1:36789]"),
+    flag("listen-dtm-urls", "URLS|none", "DTM's HTTP and gRPC [http://127.0.0.1:36789 and :36790]"),
     flag("initial-cluster", "NAME=URL,...", "all first members [this one]"),
     flag("initial-cluster-state", "new|existing", "found a cluster, or join one [new]"),
     flag("initial-cluster-token", "TEXT", "keeps clusters apart [etcd-cluster]"),
