@@ -22,6 +22,7 @@ use quorate_kv::{
 };
 use quorate_outcall::{self as outcall, AttemptId, AttemptResult, Outcalls};
 
+use crate::limits::{FAR_TIME_ENTRY_MS, TIME_ENTRY_MS};
 use crate::node::{Halt, Node};
 use crate::pending::Waiter;
 use crate::requests::grows;
@@ -109,9 +110,15 @@ impl Layers {
         }
     }
 
-    /// Whether transactions wait for a moment of group time.
-    pub(crate) fn time_matters(&self) -> bool {
-        self.is_leading && self.global.next_deadline().is_some()
+    /// How far group time may run ahead of the log, in ms. What waits beyond the window that the machine has in
+    /// memory is not known here, so that once it leads there is always a bound.
+    pub(crate) fn time_entry_ms(&self) -> Option<u64> {
+        if !self.is_leading {
+            return None;
+        }
+        let figures = self.global.figures();
+        let near = figures.active + figures.waiting > 0;
+        Some(if near { TIME_ENTRY_MS } else { FAR_TIME_ENTRY_MS })
     }
 
     pub(crate) fn figures(&self) -> (global_txn::Figures, outcall::Figures) {

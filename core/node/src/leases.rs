@@ -65,7 +65,8 @@ impl<E: Engine> Node<E> {
                 self.propose_own(now, Waiter::Expiry(keyspace, id), keyspace, &command, out)?;
             }
         }
-        if self.time_matters() && time.0 >= self.raft.last_stamp().0 + TIME_ENTRY_MS {
+        let interval = self.time_entry_ms();
+        if interval.is_some_and(|ms| time.0 >= self.raft.last_stamp().0 + ms) {
             self.raft(now, consensus::Input::ProposeTime, out)?;
         }
         Ok(())
@@ -73,21 +74,20 @@ impl<E: Engine> Node<E> {
 
     /// When `keep_leases` has something to do again.
     pub(crate) fn next_lease_work(&self, now: Duration) -> Option<Duration> {
-        if !self.raft.is_leader() || !self.time_matters() {
-            return None;
-        }
+        let interval = self.time_entry_ms().filter(|_| self.raft.is_leader())?;
         if !self.expiring.is_empty() {
             return Some(now + EXPIRY_RECHECK);
         }
-        let next_entry = self.raft.last_stamp().0 + TIME_ENTRY_MS;
+        let next_entry = self.raft.last_stamp().0 + interval;
         let at = self.kv.next_lease_deadline().map_or(next_entry, |at| at.min(next_entry));
         let wait = at.saturating_sub(self.raft.group_time(now).0);
         Some(now + Duration::from_millis(wait))
     }
 
-    /// Whether anything waits for a moment of group time that a failover must not put off.
-    fn time_matters(&self) -> bool {
-        self.kv.lease_count() > 0 || self.layers.time_matters()
+    /// How far group time may run ahead of the log, in ms: anything that waits for a moment of it is put off
+    /// by a failover by at most that. `None`: nothing waits.
+    fn time_entry_ms(&self) -> Option<u64> {
+        if self.kv.lease_count() > 0 { Some(TIME_ENTRY_MS) } else { self.layers.time_entry_ms() }
     }
 
     /// The least TTL: one and a half election timeouts, in whole seconds (etcd's rule), so that a

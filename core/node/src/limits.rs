@@ -39,6 +39,10 @@ pub const COMPACTION_WAIT: Duration = Duration::from_millis(100);
 /// While leases exist the leader writes the group time at least this often (contract 4).
 pub const TIME_ENTRY_MS: u64 = 1_000;
 
+/// The same while all that may wait are global transactions whose time is far off: what a failover may put
+/// these off by.
+pub const FAR_TIME_ENTRY_MS: u64 = 60_000;
+
 /// Longest URL or name in a member's record, in bytes.
 pub const MAX_MEMBER_TEXT: usize = 4_096;
 

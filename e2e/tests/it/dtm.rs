@@ -268,6 +268,47 @@ fn a_saga_is_undone_backwards() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_says_the_same() -> Result<()> {
+    use quorate_wire::dtmgimp as pb;
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let service = yes()?;
+    let address = format!("http://{}", dtm.endpoint);
+    let mut client = pb::dtm_client::DtmClient::connect(address).await?;
+    assert_eq!(client.new_gid(()).await?.into_inner().gid.len(), 22);
+    let request = pb::DtmRequest {
+        gid: "g1".to_owned(),
+        trans_type: "tcc".to_owned(),
+        steps: "null".to_owned(),
+        ..Default::default()
+    };
+    client.prepare(request.clone()).await?;
+    let url = |op: &str| (op.to_owned(), format!("{}/{op}", service.base()));
+    let branch = pb::DtmBranchRequest {
+        gid: "g1".to_owned(),
+        trans_type: "tcc".to_owned(),
+        branch_id: "01".to_owned(),
+        data: [url("confirm"), url("cancel")].into(),
+        busi_payload: b"any bytes"[..].into(),
+        ..Default::default()
+    };
+    client.register_branch(branch.clone()).await?;
+    client.submit(request.clone()).await?;
+    let (status, rows) = dtm.end("g1")?;
+    assert_eq!((status.as_str(), rows.len()), ("succeed", 2));
+    assert_eq!(service.paths(), ["/confirm"]);
+    assert_eq!(service.asked()[0].body, "any bytes");
+    let late = client.register_branch(branch).await.expect_err("it has ended");
+    assert_eq!(late.code(), tonic::Code::Aborted, "{late:?}");
+    assert!(late.message().ends_with("FAILURE"), "{late:?}");
+    let unknown = pb::DtmRequest { trans_type: "nosuch".to_owned(), ..request };
+    let unknown = client.submit(unknown).await.expect_err("no such kind");
+    assert_eq!(unknown.code(), tonic::Code::Unknown, "{unknown:?}");
+    let topic = client.subscribe(pb::DtmTopicRequest::default()).await.expect_err("not built");
+    assert_eq!(topic.code(), tonic::Code::Unimplemented, "{topic:?}");
+    Ok(())
+}
+
 #[test]
 fn a_port_that_is_taken_matters_only_if_it_was_asked_for() -> Result<()> {
     let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
