@@ -53,10 +53,10 @@ impl World {
             None if now >= Time::from_ms(LATEST_END_MS) => {
                 let (done, after) = (self.tally.acknowledged, self.tally.recovery_ms);
                 let what = format!(
-                    "{done} operations acknowledged; first write after healing: {after} ms (0: none)"
+                    "{done} operations acknowledged; first write after healing: {after} ms (0: none){}",
+                    self.standing()
                 );
-                self.violated(Property::Liveness, what);
-                return;
+                return self.violated(Property::Liveness, what);
             }
             None => 500,
             Some(since) => {
@@ -64,12 +64,39 @@ impl World {
                 if apart.is_none() {
                     self.over = true;
                 } else if now >= since.after_ms(AGREE_MS) {
-                    self.violated(Property::Liveness, apart.unwrap_or_default());
+                    let what = apart.unwrap_or_default() + &self.standing();
+                    self.violated(Property::Liveness, what);
                 }
                 300
             }
         };
         self.queue.after_us(next * 1_000, Event::End);
+    }
+
+    /// How all servers stand: what a violation of liveness is understood by.
+    fn standing(&self) -> String {
+        let mut text = String::new();
+        for (id, server) in self.servers.iter().filter(|(_, server)| !server.outside) {
+            let Some(up) = server.up() else {
+                text += &format!("\nnode {id}: does not run, damaged: {}", server.is_dead());
+                continue;
+            };
+            let raft = up.node.raft_machine();
+            let (role, term, commit) = (raft.role(), raft.term(), raft.commit());
+            let (start, last) = (raft.log_start().index, raft.last_index());
+            text += &format!(
+                "\nnode {id}: {role:?} of term {term}, log from {start} to {last}, durable {}, \
+                 committed {commit}, applied {}, waiting inputs {}",
+                raft.persisted(),
+                raft.applied(),
+                up.inbox.len()
+            );
+            for (peer, progress) in raft.progress() {
+                let (matched, next, flow) = (progress.matched, progress.next, progress.flow);
+                text += &format!("\n  peer {peer}: matched {matched}, next {next}, {flow:?}");
+            }
+        }
+        text
     }
 
     /// Live members that have not applied what the leader has committed; or no leader.

@@ -216,9 +216,10 @@ fn draw_faults(nodes: usize, rng: &mut Rng) -> BTreeSet<FaultKind> {
         F::Transfer,
         F::Members,
     ];
-    let drawn = FaultKind::ALL.iter().copied().filter(|kind| {
-        rng.chance(550) && !calm && (nodes > 1 || !needs_peers.contains(kind))
-    });
+    let drawn = FaultKind::ALL
+        .iter()
+        .copied()
+        .filter(|kind| rng.chance(550) && !calm && (nodes > 1 || !needs_peers.contains(kind)));
     drawn.collect()
 }
 

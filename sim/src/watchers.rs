@@ -235,9 +235,8 @@ impl World {
         let client = &mut self.watch_clients[number];
         let (header, id) = (reply.revision.0, reply.watch_id.0);
         self.trace.mark(now, &[number as u64, id as u64, header as u64]);
-        self.trace.line(now, || {
-            format!("stream {number}, watcher {id} gets {}", brief_response(reply))
-        });
+        self.trace
+            .line(now, || format!("stream {number}, watcher {id} gets {}", brief_response(reply)));
         let before = client.delivered();
         let result = client.judge(reply, truth);
         self.tally.watch_events += client.delivered() - before;

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use quorate_kv::{
-    Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRequest, KeyRange, LeaseId, Op,
-    PutRequest, RangeRequest, SortOrder, TxnRequest,
+    Alarm, AlarmKind, Command, Compare, CompareResult, CompareTarget, DeleteRequest, KeyRange,
+    LeaseId, Op, PutRequest, RangeRequest, SortOrder, TxnRequest,
 };
 
 use crate::clients::{Client, Remedy};

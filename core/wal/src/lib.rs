@@ -73,9 +73,9 @@ pub use inspect::{GroupReport, Inspection, SegmentReport, inspect};
 pub use planted::PlantedBug;
 pub use read::{ReadError, ReadPlan, read_entries};
 pub use record::{Checkpoint, ClusterId, Generation, Identity, Opening, Predecessor, Record};
-pub use recovery::{Cut, Recovery, RecoveryError, create, recover};
 #[cfg(feature = "planted")]
 pub use recovery::recover_planted;
+pub use recovery::{Cut, Recovery, RecoveryError, create, recover};
 pub use replay::RecoveredGroup;
 pub use writer::{Config, Halt, Input, Output, Writer};
 

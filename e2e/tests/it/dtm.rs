@@ -268,7 +268,7 @@ fn a_saga_is_undone_backwards() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn grpc_says_the_same() -> Result<()> {
     use quorate_wire::dtmgimp as pb;
     let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };

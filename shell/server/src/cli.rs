@@ -62,7 +62,7 @@ fn help() -> Result<(), Fatal> {
     say(format_args!("quorate: a replicated key-value store behind the etcd API\n"));
     say(format_args!("  quorate serve [flags]                     run a server"));
     say(format_args!("  quorate status [--endpoints URLS] [--json]   show a cluster"));
-    say(format_args!("  quorate demo order [flags]                orders over four services, under kills"));
+    say("  quorate demo order [flags]                orders over four services, under kills");
     say(format_args!(
         "  quorate inspect DIR [--json]              check a data directory offline\n"
     ));

@@ -382,9 +382,10 @@ fn check_compactions(history: &[Operation], known: &[(Time, i64)]) -> Result<(),
         let Action::Read { request, linearizable } = &op.action else { continue };
         let Outcome::Read { result, .. } = &op.outcome else { continue };
         let asked = request.revision;
-        let possible = compactions.iter().any(|(compact, revision)| {
-            *revision > asked && Some(compact.start) <= op.end && may_have_happened(compact)
-        }) || known.iter().any(|(at, revision)| *revision > asked && Some(*at) <= op.end);
+        let possible =
+            compactions.iter().any(|(compact, revision)| {
+                *revision > asked && Some(compact.start) <= op.end && may_have_happened(compact)
+            }) || known.iter().any(|(at, revision)| *revision > asked && Some(*at) <= op.end);
         let certain = compactions.iter().find(|(compact, revision)| {
             *revision > asked && happened(compact) && compact.end < Some(op.start)
         });

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_consensus::{Entry, NodeId, Payload};
 use quorate_engine::{Engine, MemEngine, MemSnapshot};
-use quorate_kv::{AlarmKind, At, Command, EventBatch, KeyRange, KeyspaceId, Kv, Reply, View, codec};
+use quorate_kv::{
+    AlarmKind, At, Command, EventBatch, KeyRange, KeyspaceId, Kv, Reply, View, codec,
+};
 
 use super::Log;
 use super::lease_expiry::LeaseFact;

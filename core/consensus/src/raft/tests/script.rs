@@ -413,6 +413,7 @@ scripts! {
     snapshot_when_log_compacted
     failed_snapshot_is_tried_again
     full_window_when_log_compacted
+    snapshot_not_for_a_peer_that_has_it_all
     old_entries_come_from_disk
     group_time_goes_on_across_leaders
     lost_disk_is_noticed
