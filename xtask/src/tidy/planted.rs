@@ -43,7 +43,8 @@ mod tests {
 
     #[test]
     fn it_may_be_defined_but_is_no_default() {
-        let text = "[features]\nplanted = [\"quorate-wal/planted\"] # why\ndefault = [\"planted\"]\n";
+        let text =
+            "[features]\nplanted = [\"quorate-wal/planted\"] # why\ndefault = [\"planted\"]\n";
         assert_eq!(lines("core/node/Cargo.toml", text), [3]);
     }
 }
