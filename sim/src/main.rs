@@ -100,7 +100,7 @@ fn recatch(arguments: &Arguments) -> anyhow::Result<()> {
         let settings = Settings { planted: Some(*planted), only, ..Settings::default() };
         let mut caught = None;
         quorate_sim::hunt::hunt(&settings, seeds.clone(), arguments.threads, true, |outcome| {
-            caught = caught.or(outcome.violation.is_some().then_some(outcome.seed));
+            caught = caught.or_else(|| outcome.violation.is_some().then_some(outcome.seed));
         });
         match caught {
             Some(seed) => println!("    (Planted::{planted:?}, {seed}),"),
