@@ -20,7 +20,7 @@ use crate::model::{Change, Model, is_effective, set_revision};
 use crate::queue::Time;
 
 /// Guesses that are made before the search is given up.
-const MAX_GUESSES: usize = 50_000;
+const MAX_GUESSES: usize = 500_000;
 
 /// What is known to have changed at a revision.
 pub type Hints = BTreeMap<i64, Vec<Change>>;
