@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_consensus::{Role, Term};
 use quorate_engine::Engine;
 use quorate_global_txn::{self as global_txn, GlobalTxn, KEYSPACE, TxnId, TxnOutcome};
 use quorate_kv::{
@@ -92,7 +91,7 @@ impl Layers {
     }
 
     /// A new term or a lost office ends what this node led.
-    pub(crate) fn role_changed(&mut self, _: Term, _: Role) {
+    pub(crate) fn role_changed(&mut self) {
         if std::mem::take(&mut self.is_leading) {
             self.inputs.push_back(global_txn::Input::Following);
         }

@@ -106,7 +106,7 @@ impl<E: Engine> Node<E> {
             self.leader_changes += 1;
         }
         self.leader = (term, leader, role);
-        self.layers.role_changed(term, role);
+        self.layers.role_changed();
         out.push(Output::Leader { term, leader, role });
         if let Some(transfer) = self.transfer
             && leader == Some(transfer.to)

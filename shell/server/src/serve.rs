@@ -15,7 +15,7 @@ use hyper_util::server::conn::auto;
 use joined_writes::JoinedWrites;
 use quorate_storage::{LatencyHistogram, WalHandle};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::api::etcd::{self, Api};
 use crate::grpc::{self, Body};
@@ -24,13 +24,14 @@ use crate::limits::{
     ACCEPT_PAUSE, CONNECTION_WINDOW_BYTES, HTTP1_HEAD_BYTES, MAX_CONNECTIONS,
     MAX_STREAMS_PER_CONNECTION, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
 };
+use crate::metrics::Metrics;
 
 /// Pings of the server to idle clients, as etcd's.
 const PING_INTERVAL: Duration = Duration::from_secs(2 * 3600);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Connections on their way from the accepting runtime to the one that serves them.
-pub(crate) const HANDED_OVER: usize = 1024;
+const HANDED_OVER: usize = 1024;
 
 /// What serving a connection needs.
 #[derive(Clone)]
@@ -46,16 +47,36 @@ pub struct Faces {
 /// Where a runtime gets its connections.
 pub type Connections = mpsc::Sender<(TcpStream, OwnedSemaphorePermit)>;
 
-/// Starts taking connections on this runtime.
+/// Starts taking connections of etcd's clients on this runtime.
 #[must_use]
 pub fn start(faces: Faces) -> Connections {
+    let (stopping, metrics) = (faces.api.stopping.clone(), Arc::clone(&faces.api.metrics));
+    take(stopping, metrics, move |request| call(faces.clone(), request))
+}
+
+/// Starts taking connections on this runtime; `answer` makes the response to each request.
+pub(crate) fn take<F, R, B>(
+    stopping: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    answer: F,
+) -> Connections
+where
+    F: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
+    R: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: hyper::body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let (sender, mut receiver): (Connections, _) = mpsc::channel(HANDED_OVER);
     tokio::spawn(async move {
         let builder = Arc::new(builder());
         while let Some((stream, permit)) = receiver.recv().await {
-            let serving = connection(stream, faces.clone(), Arc::clone(&builder));
+            let (builder, answer) = (Arc::clone(&builder), answer.clone());
+            let (stopping, metrics) = (stopping.clone(), Arc::clone(&metrics));
             tokio::spawn(async move {
-                serving.await;
+                metrics.connections.fetch_add(1, Ordering::Relaxed);
+                connection(stream, &builder, stopping, answer).await;
+                metrics.connections.fetch_sub(1, Ordering::Relaxed);
                 drop(permit);
             });
         }
@@ -109,12 +130,19 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn connection(stream: TcpStream, faces: Faces, builder: Arc<auto::Builder<TokioExecutor>>) {
-    let metrics = Arc::clone(&faces.api.metrics);
-    metrics.connections.fetch_add(1, Ordering::Relaxed);
-    let mut stopping = faces.api.stopping.clone();
-    let service = service_fn(move |request| call(faces.clone(), request));
-    let serving = builder.serve_connection(JoinedWrites(TokioIo::new(stream)), service);
+async fn connection<F, R, B>(
+    stream: TcpStream,
+    builder: &auto::Builder<TokioExecutor>,
+    mut stopping: watch::Receiver<bool>,
+    answer: F,
+) where
+    F: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: hyper::body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let serving = builder.serve_connection(JoinedWrites(TokioIo::new(stream)), service_fn(answer));
     let mut serving = std::pin::pin!(serving);
     let stop = async {
         let _sender_gone = stopping.wait_for(|stopping| *stopping).await;
@@ -129,7 +157,6 @@ async fn connection(stream: TcpStream, faces: Faces, builder: Arc<auto::Builder<
     if let Err(error) = ended {
         tracing::debug!(error, "a connection ended");
     }
-    metrics.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
 async fn call(faces: Faces, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
