@@ -26,6 +26,7 @@ use quorate_kv::{TxnRequest, TxnResult};
 use crate::gid::GlobalTxnId;
 use crate::record::{Class, Content, Options, Record, Status};
 
+pub use crate::planted::Bug as PlantedBug;
 pub use quorate_outcall::{Call, CallId, CallResult};
 
 /// The keyspace that holds global transactions. Clients of etcd's API never see it.
@@ -75,9 +76,8 @@ pub struct Config {
     pub alert_url: String,
     /// Answered calls that a transaction's timeline keeps, the first ones; 0: no timelines.
     pub timeline_calls: u32,
-    /// A rule that is broken on purpose, for the tests' checkers to find.
-    #[cfg(test)]
-    pub(crate) planted: Option<crate::planted::Bug>,
+    /// A rule that is broken on purpose, for the checkers of tests and of the simulator to find; looked at nowhere else.
+    pub planted: Option<PlantedBug>,
     /// Bounds of what is in memory, for tests that reach them.
     #[cfg(test)]
     pub(crate) is_tiny: bool,
@@ -95,7 +95,6 @@ impl Default for Config {
             alert_after: 3,
             alert_url: String::new(),
             timeline_calls: 64,
-            #[cfg(test)]
             planted: None,
             #[cfg(test)]
             is_tiny: false,
@@ -376,6 +375,10 @@ pub struct Refused {
     pub is_unknown: bool,
     /// Whether the reason passes (no leader, overload): nothing was done, and asking again later may work.
     pub is_transient: bool,
+    /// Whether the store is full (its quota, or the disk): nothing was done, and nothing will be until somebody makes room.
+    pub is_full: bool,
+    /// Whether the transaction waits for its own time, a message with a delay: nothing is wrong with it.
+    pub is_delayed: bool,
 }
 
 impl Refused {
@@ -397,6 +400,24 @@ impl Refused {
         Self { is_transient: true, ..Self::error(text) }
     }
 
+    /// The state machine's own refusal: nothing was done.
+    #[must_use]
+    pub(crate) fn of_store(refusal: Refusal) -> Self {
+        let is_full = refusal == Refusal::NoSpace;
+        let text = match refusal {
+            Refusal::NoSpace => {
+                "the store is full (quota exceeded): nothing was written; make room or raise the quota"
+                    .to_owned()
+            }
+            Refusal::TooLarge => {
+                "the transaction is larger than one request to the store may be: nothing was written"
+                    .to_owned()
+            }
+            other => format!("the store refused it, nothing was written: {other}"),
+        };
+        Self { is_full, ..Self::error(text) }
+    }
+
     /// Not yet through. Its sentinel is appended as well.
     #[must_use]
     pub fn ongoing(text: impl Into<String>) -> Self {
@@ -411,7 +432,15 @@ impl Refused {
     }
 
     fn new(class: Class, text: String) -> Self {
-        Self { class, text, status: None, is_unknown: false, is_transient: false }
+        Self {
+            class,
+            text,
+            status: None,
+            is_unknown: false,
+            is_transient: false,
+            is_full: false,
+            is_delayed: false,
+        }
     }
 }
 

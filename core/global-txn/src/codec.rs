@@ -23,6 +23,14 @@ pub(crate) fn peek(record: &[u8]) -> Option<(usize, usize)> {
 }
 
 impl Record {
+    /// Kind and status alone, without reading the rest: for lists that leave most records out. `None` if these are
+    /// not the bytes of a record.
+    #[must_use]
+    pub fn peek(bytes: &[u8]) -> Option<(Kind, Status)> {
+        let (kind, status) = peek(bytes)?;
+        Some((*Kind::ALL.get(kind)?, *Status::ALL.get(status)?))
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {

@@ -34,7 +34,9 @@ use crate::limits::{
     COMPACT_EVERY, MAX_AGENDA, OWN_PAUSE_MS, REFUSED_PAUSE_MS, REJECTED_PAUSE_MS, RESTAMP_MS,
 };
 use crate::machine::Context;
-use crate::record::Record;
+use crate::planted::Bug;
+use crate::record::{Record, Status};
+use crate::tally::Tally;
 use crate::transition::Event;
 use crate::write::{self, Found};
 use crate::{codec, keys};
@@ -65,6 +67,7 @@ pub(crate) struct Driver {
     pauses: BTreeSet<(Duration, GlobalTxnId)>,
     compacted: Revision,
     figures: Figures,
+    tally: Tally,
 }
 
 /// Whether it drives.
@@ -127,6 +130,7 @@ impl Driver {
             pauses: BTreeSet::new(),
             compacted: Revision(0),
             figures: Figures::default(),
+            tally: Tally::default(),
         }
     }
 }
@@ -138,6 +142,9 @@ impl Driver {
     }
 
     pub(crate) fn follow(&mut self, cx: &mut Context<'_>) {
+        if cx.config.is_planted(Bug::GoesOnDeposed) {
+            return;
+        }
         self.forget(cx);
         self.role = Role::Idle;
     }
@@ -151,8 +158,8 @@ impl Driver {
     /// Everything volatile; counters stay.
     fn forget(&mut self, cx: &mut Context<'_>) {
         std::mem::take(&mut self.calls).into_keys().for_each(|id| cx.cancel(id));
-        let figures = self.figures;
-        *self = Self { figures, compacted: self.compacted, ..Self::new(cx.config) };
+        let (figures, tally) = (self.figures, std::mem::take(&mut self.tally));
+        *self = Self { figures, tally, compacted: self.compacted, ..Self::new(cx.config) };
     }
 
     fn take_ownership(&mut self, cx: &mut Context<'_>) {
@@ -175,7 +182,8 @@ impl Driver {
 
     /// Ownership was written at this revision, by whomever.
     pub(crate) fn owned(&mut self, cx: &mut Context<'_>, revision: Revision) {
-        if matches!(self.role, Role::Driving(epoch) if revision > epoch) {
+        let is_deaf = cx.config.is_planted(Bug::GoesOnDeposed);
+        if matches!(self.role, Role::Driving(epoch) if revision > epoch) && !is_deaf {
             self.depose(cx);
         }
     }
@@ -254,10 +262,10 @@ impl Driver {
     }
 
     /// Counts statuses that are entered.
-    pub(crate) fn count(&mut self, event: &KvEvent) {
-        let Some((kind, status)) = codec::peek(&event.kv.value) else { return };
+    pub(crate) fn count(&mut self, event: &KvEvent) -> Result<(), Halt> {
+        let Some((kind, status)) = codec::peek(&event.kv.value) else { return Ok(()) };
         if self.epoch().is_none() {
-            return;
+            return Ok(());
         }
         let before = event.prev_kv.as_ref().and_then(|kv| codec::peek(&kv.value));
         if let Some(begun) = self.figures.begun.get_mut(kind) {
@@ -268,6 +276,10 @@ impl Driver {
         if let Some(entered) = entered {
             *entered += u64::from(moved);
         }
+        if moved && Status::ALL.get(status).is_some_and(|status| status.is_final()) {
+            self.tally.ended(&write::decode(&event.kv)?);
+        }
+        Ok(())
     }
 
     /// A record has changed. One that was made under a time that is not the group's is stamped anew: its node's
@@ -386,6 +398,10 @@ impl Driver {
             stuck: self.stuck.len(),
             ..self.figures
         }
+    }
+
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     pub(crate) fn invariants(&self) {

@@ -161,7 +161,7 @@ impl Front {
         let Some(id) = self.txns.remove(&txn) else { return Ok(false) };
         let refused = match outcome {
             TxnOutcome::Done(result) => return self.applied(cx, id, result).map(|()| true),
-            TxnOutcome::Refused(refusal) => Refused::transient(refusal.to_string()),
+            TxnOutcome::Refused(refusal) => Refused::of_store(*refusal),
             TxnOutcome::Rejected => Refused::transient("not accepted: try again later"),
             TxnOutcome::Unknown => Refused {
                 is_unknown: true,

@@ -25,8 +25,9 @@ const CALLS: &[u8] = b"log/";
 const AUDIT: &[u8] = b"audit/";
 const TOPIC: &[u8] = b"topic/";
 
-/// The ownership key of the only shard.
-pub(crate) fn own() -> Bytes {
+/// The ownership key of the only shard. The revision of its last change is the epoch of whoever drives.
+#[must_use]
+pub fn own() -> Bytes {
     Bytes::from_static(b"own/0")
 }
 
@@ -68,7 +69,8 @@ pub fn content_and_parts(gid: &GlobalTxnId) -> KeyRange {
 }
 
 /// Key of an entry of its timeline.
-pub(crate) fn call(gid: &GlobalTxnId, number: u32) -> Bytes {
+#[must_use]
+pub fn call(gid: &GlobalTxnId, number: u32) -> Bytes {
     numbered(CALLS, gid, number)
 }
 
@@ -79,7 +81,8 @@ pub fn calls(gid: &GlobalTxnId) -> KeyRange {
 }
 
 /// Key of an entry of its audit.
-pub(crate) fn audit(gid: &GlobalTxnId, number: u32) -> Bytes {
+#[must_use]
+pub fn audit(gid: &GlobalTxnId, number: u32) -> Bytes {
     numbered(AUDIT, gid, number)
 }
 
@@ -148,6 +151,45 @@ pub(crate) fn due_range(after: Option<&Horizon>, until_ms: u64) -> KeyRange {
     KeyRange { key, range_end: behind(DUE, until_ms) }
 }
 
+/// The place of a key in its order: what follows the prefix of the record's, the due entry's or the topic's key.
+/// `None`: it is another kind of key.
+#[must_use]
+pub fn place(key: &[u8]) -> Option<&[u8]> {
+    [RECORD, DUE, TOPIC].iter().find_map(|prefix| key.strip_prefix(*prefix))
+}
+
+/// All records behind a [`place`], in order of gid; an empty one: from the first on. Any bytes are a place.
+#[must_use]
+pub fn records_behind(place: &[u8]) -> KeyRange {
+    all_behind(RECORD, place)
+}
+
+/// All due entries behind a place, one for each transaction that has not ended, in the order in which there is
+/// something to do for them.
+#[must_use]
+pub fn due_behind(place: &[u8]) -> KeyRange {
+    all_behind(DUE, place)
+}
+
+/// All topics behind a place, by name.
+#[must_use]
+pub fn topics_behind(place: &[u8]) -> KeyRange {
+    all_behind(TOPIC, place)
+}
+
+/// The gid of a due entry's key; `None`: it is another kind of key.
+#[must_use]
+pub fn gid_of_due(key: &[u8]) -> Option<GlobalTxnId> {
+    key.starts_with(DUE).then(|| of_index(key)).flatten().map(|(_, gid)| gid)
+}
+
+fn all_behind(prefix: &[u8], place: &[u8]) -> KeyRange {
+    let after: &[u8] = if place.is_empty() { &[] } else { &[0] };
+    let (slash, rest) = prefix.split_last().expect("prefixes end with a slash");
+    let range_end = [rest, &[slash + 1]].concat();
+    KeyRange { key: [prefix, place, after].concat().into(), range_end: range_end.into() }
+}
+
 /// Entries of finished transactions up to `until_ms`, inclusive.
 pub(crate) fn done_range(until_ms: u64) -> KeyRange {
     KeyRange { key: Bytes::from_static(DONE), range_end: behind(DONE, until_ms) }
@@ -183,6 +225,20 @@ mod tests {
         assert_eq!(part_number(&part(&gid, 7)), Some(7));
         assert_eq!(part_number(&content(&gid)), None);
         assert_eq!(gid_of_record(b"own/0"), None);
+    }
+
+    #[test]
+    fn pages_go_on_behind_any_place() {
+        let gid = |text| GlobalTxnId::parse(text).unwrap();
+        let place = place(&due(5, &gid("b"))).unwrap().to_vec();
+        let rest = due_behind(&place);
+        let keys = [due(5, &gid("a")), due(5, &gid("b")), due(5, &gid("b1")), due(u64::MAX, &gid("a"))];
+        assert_eq!(keys.map(|key| rest.contains(&key)), [false, false, true, true]);
+        assert_eq!(gid_of_due(&due(5, &gid("b"))), Some(gid("b")));
+        assert_eq!(gid_of_due(&done(5, &gid("b"))), None);
+        assert!(records_behind(b"").contains(&record(&gid("a"))));
+        assert!(!records_behind(&[255; 9]).contains(&due(0, &gid("a"))));
+        assert!(topics_behind(b"a").contains(&topic("b")) && !topics_behind(b"a").contains(&topic("a")));
     }
 
     #[test]

@@ -82,6 +82,12 @@ pub fn plan(config: &Config, record: &Record, now_ms: u64, busy: &BTreeSet<Targe
     Plan::Call(ready)
 }
 
+/// What is waited for: the targets that the present status asks to be called, whether or not their time has come.
+#[must_use]
+pub fn waited_for(config: &Config, record: &Record) -> Vec<Target> {
+    callable(config, record).into_iter().map(|call| call.target).collect()
+}
+
 /// Under which time the transaction belongs into the due index. Work that can be done at once is due since
 /// the status began, so that the entry need not move while the work goes on.
 pub(crate) fn due(config: &Config, record: &Record) -> Option<u64> {

@@ -71,6 +71,7 @@ mod planted;
 mod record;
 mod rng;
 mod subject;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -80,7 +81,8 @@ mod write;
 
 pub use api::*;
 pub use gid::GlobalTxnId;
-pub use kind::{Plan, Target, plan};
+pub use kind::{Plan, Target, plan, waited_for};
 pub use machine::GlobalTxn;
 pub use record::*;
+pub use tally::*;
 pub use transition::{Event, NewRow, Stamp, Took, transition};

@@ -12,6 +12,7 @@ use crate::front::Front;
 use crate::keys;
 use crate::limits::MIN_RETENTION_MS;
 use crate::rng::Rng;
+use crate::tally::Tally;
 use crate::transition::Stamp;
 
 /// The machine. See the crate.
@@ -86,6 +87,12 @@ impl GlobalTxn {
         Figures { requests, waiters, ..self.driver.figures() }
     }
 
+    /// Counts by more labels than one.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        self.driver.tally()
+    }
+
     /// Checks what must always hold. Costs a walk over everything in memory.
     ///
     /// # Panics
@@ -140,7 +147,7 @@ fn applied(
     match event.kind {
         EventKind::Put => {
             front.changed(cx, &gid, &event.kv)?;
-            driver.count(event);
+            driver.count(event)?;
             driver.changed(cx, &gid, &event.kv)
         }
         EventKind::Delete => {

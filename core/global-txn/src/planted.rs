@@ -1,18 +1,24 @@
-//! Bugs on purpose, for the simulation's checkers to find. They exist in this crate's tests alone: elsewhere
-//! every question below is a constant.
+//! Bugs on purpose, for the checkers of this crate's tests and of the simulator to find.
+//!
+//! Outside of this crate's tests they need the feature `planted`, which `xtask tidy` allows to `sim` alone, *and*
+//! debug assertions, and somebody who sets [`Config::planted`]. A release build has no such code: every
+//! question below is a constant there.
 
 use crate::api::Config;
 
 /// A rule that is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), allow(dead_code, reason = "nobody plants one"))]
-pub(crate) enum Bug {
+pub enum Bug {
     /// A second submit finds nothing left to do and ends the transaction (the spec's 1.6 b).
     ResubmitEnds,
     /// A second submit begins with fresh rows (the spec's 1.6 a).
     ResubmitForgetsRows,
     /// The driver writes without comparing the record's revision.
     NoComparison,
+    /// The driver writes without comparing its epoch.
+    EpochNotCompared,
+    /// A driver that is deposed and hears of it goes on, until a write of its own fails.
+    GoesOnDeposed,
     /// A timeout is acted upon before it has been applied.
     CallBeforeApplied,
     /// Only actions that are known to have succeeded are compensated.
@@ -30,15 +36,8 @@ pub(crate) enum Bug {
 }
 
 impl Config {
-    #[cfg(test)]
     pub(crate) fn is_planted(&self, bug: Bug) -> bool {
-        self.planted == Some(bug)
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "the tests' one looks")]
-    pub(crate) fn is_planted(&self, _: Bug) -> bool {
-        false
+        cfg!(any(test, all(feature = "planted", debug_assertions))) && self.planted == Some(bug)
     }
 }
 

@@ -29,6 +29,10 @@ use crate::record::{
 };
 
 mod operate;
+mod retry;
+
+pub(crate) use retry::{base_ms, waits_out};
+use retry::{not_called, retry_later, retry_soon};
 
 /// When something happens, and a random number for whatever is to be spread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,6 +117,15 @@ pub enum Event {
         /// How long it took, unless there was no call.
         took: Option<Took>,
     },
+    /// A call was not made: nothing has reached the participant.
+    NotCalled {
+        /// Which.
+        target: Target,
+        /// When its destination will be tried again, if that is known, in ms from now.
+        retry_in_ms: Option<u64>,
+        /// Why.
+        answer: Answer,
+    },
     /// Its time is over.
     TimeOut,
     /// It was created under a time that was not the group's.
@@ -184,6 +197,11 @@ fn carry_out(
             if is_wanted(config, record, *target) {
                 record.calls += u32::from(took.is_some() && record.calls < config.timeline_calls);
                 answered(config, record, *target, answer, at);
+            }
+        }
+        Event::NotCalled { target, retry_in_ms, answer } => {
+            if is_wanted(config, record, *target) {
+                not_called(config, record, *target, *retry_in_ms, answer, at);
             }
         }
         Event::TimeOut => time_out(config, record, at),
@@ -408,61 +426,6 @@ fn end_row(record: &mut Record, row: usize, status: RowStatus, at: Stamp) {
     row.status = status;
     row.finished_wall_ms = at.wall_ms;
     row.tries.next_ms = 0;
-}
-
-/// ONGOING keeps the interval, anything else doubles it.
-fn retry_later(config: &Config, record: &mut Record, target: Target, answer: Answer, at: Stamp) {
-    let base = base_ms(config, record);
-    let tries = record.tries_mut(target);
-    let is_error = answer.class != Class::Ongoing;
-    tries.errors = tries.errors.saturating_add(u32::from(is_error));
-    let interval = backoff_ms(base, tries.errors, config.max_backoff_ms);
-    let pause = if is_error { spread(interval, at.random) } else { interval };
-    tries.next_ms = at.group_ms.saturating_add(pause);
-    tries.last = Some(answer);
-}
-
-/// A saga with a limit of retries spends them one after the other, with pauses that begin short.
-fn retry_soon(config: &Config, record: &mut Record, target: Target, answer: Answer, at: Stamp) {
-    if record.retry_count >= record.options.retry_limit {
-        let limit = record.options.retry_limit;
-        record.tries_mut(target).last = Some(answer);
-        record.rollback_reason =
-            format!("RetryCount is greater than RetryLimit, RetryLimit: {limit}");
-        enter(config, record, Status::Aborting, at);
-        return;
-    }
-    record.retry_count += 1;
-    let most = base_ms(config, record);
-    let tries = record.tries_mut(target);
-    tries.errors = tries.errors.saturating_add(1);
-    let pause = spread(backoff_ms(FIRST_SOON_MS.min(most), tries.errors, most), at.random);
-    tries.next_ms = at.group_ms.saturating_add(pause);
-    tries.last = Some(answer);
-}
-
-const FIRST_SOON_MS: u64 = 50;
-
-/// The pause between two tries before any error, in ms (the spec's section 2.3).
-pub(crate) fn base_ms(config: &Config, record: &Record) -> u64 {
-    let timeout = record.options.timeout_ms;
-    let own = record.options.retry_interval_ms;
-    let base = match own {
-        0 if timeout > 0 && timeout < config.retry_interval_ms => timeout,
-        0 => config.retry_interval_ms,
-        own => own,
-    };
-    base.max(1)
-}
-
-/// Doubled by each error, up to a bound that never shortens what was asked for.
-fn backoff_ms(base: u64, errors: u32, longest: u64) -> u64 {
-    base.saturating_mul(1u64.checked_shl(errors).unwrap_or(u64::MAX)).min(longest.max(base))
-}
-
-/// Four fifths to all of it: what failed together is not tried again together.
-fn spread(interval: u64, random: u64) -> u64 {
-    interval - interval / 5 * (random % 1024) / 1024
 }
 
 fn enter(config: &Config, record: &mut Record, status: Status, at: Stamp) {

@@ -26,6 +26,8 @@ struct Waiter {
     /// The end that it asked for.
     wanted: Status,
     until: Duration,
+    /// Where its transaction stood last.
+    status: Status,
 }
 
 impl Waiters {
@@ -46,7 +48,7 @@ impl Waiters {
         }
         let until = cx.now.mono + Duration::from_millis(MAX_WAIT_MS);
         self.deadlines.insert((until, id, gid.clone()));
-        self.of.entry(gid).or_default().push(Waiter { id, wanted, until });
+        self.of.entry(gid).or_default().push(Waiter { id, wanted, until, status: record.status });
     }
 
     pub(crate) fn waits_for(&self, gid: &GlobalTxnId) -> bool {
@@ -55,8 +57,11 @@ impl Waiters {
 
     pub(crate) fn changed(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId, record: &Record) {
         let Some(waiters) = self.of.get_mut(gid) else { return };
-        waiters.retain(|waiter| match outcome(cx.config, record, waiter.wanted) {
-            None => true,
+        waiters.retain_mut(|waiter| match outcome(cx.config, record, waiter.wanted) {
+            None => {
+                waiter.status = record.status;
+                true
+            }
             Some(reply) => {
                 cx.reply(waiter.id, reply);
                 self.deadlines.remove(&(waiter.until, waiter.id, gid.clone()));
@@ -74,13 +79,18 @@ impl Waiters {
             && *until <= cx.now.mono
             && let Some((_, id, gid)) = self.deadlines.pop_first()
         {
+            let mut status = None;
             if let Some(waiters) = self.of.get_mut(&gid) {
-                waiters.retain(|waiter| waiter.id != id);
+                waiters.retain(|waiter| {
+                    let is_late = waiter.id == id;
+                    status = is_late.then_some(waiter.status).or(status);
+                    !is_late
+                });
                 if waiters.is_empty() {
                     self.of.remove(&gid);
                 }
             }
-            cx.reply(id, not_through(None));
+            cx.reply(id, not_through(status));
         }
     }
 
@@ -108,7 +118,7 @@ fn outcome(config: &Config, record: &Record, wanted: Status) -> Option<Reply> {
         _ if record.status.is_final() => failure(&record.rollback_reason),
         (_, None) => return None,
         (Kind::Saga, _) => failure(&record.rollback_reason),
-        (_, Some(Pause::Delayed)) => failure(""),
+        (kind, Some(Pause::Delayed)) => Refused { is_delayed: kind == Kind::Msg, ..failure("") },
         (kind, Some(Pause::Answer { class, text })) => match class {
             Class::Failure => failure(&text),
             Class::Ongoing if kind == Kind::Msg => failure(""),

@@ -156,6 +156,8 @@ pub enum Request {
     },
     /// This node's view of itself. Answered by `Reply::Status`, at once.
     Status,
+    /// What global transactions and calls to other services count here. Answered by `Reply::LayerFigures`, at once.
+    LayerFigures,
     /// The members. Answered by `Reply::Members`.
     Members {
         /// Whether a read barrier is needed.
@@ -286,6 +288,8 @@ pub enum Reply<S: quorate_engine::Read> {
     },
     /// Status.
     Status(Box<Status>),
+    /// Figures of the layers.
+    LayerFigures(Box<LayerFigures>),
     /// Members.
     Members {
         /// Term (the revision is 0, as etcd has it).
@@ -382,6 +386,17 @@ pub enum MemberRefusal {
     /// Another change is under way. Retry later.
     #[error("a membership change is under way")]
     ChangePending,
+}
+
+/// What the layers count: global transactions, and calls to other people's services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerFigures {
+    /// Global transactions.
+    pub global_txn: quorate_global_txn::Figures,
+    /// The same, by more labels.
+    pub tally: quorate_global_txn::Tally,
+    /// Calls.
+    pub outcalls: quorate_outcall::Figures,
 }
 
 /// What a node knows of itself.

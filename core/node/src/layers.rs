@@ -25,7 +25,7 @@ use crate::limits::{FAR_TIME_ENTRY_MS, TIME_ENTRY_MS};
 use crate::node::{Halt, Node};
 use crate::pending::Waiter;
 use crate::requests::grows;
-use crate::{Config, Failure, Output, Reply, RequestId, envelope};
+use crate::{Config, Failure, LayerFigures, Output, Reply, RequestId, envelope};
 
 /// The layers, and what has not been told them yet.
 pub(crate) struct Layers {
@@ -122,6 +122,11 @@ impl Layers {
 
     pub(crate) fn figures(&self) -> (global_txn::Figures, outcall::Figures) {
         (self.global.figures(), self.outcalls.figures())
+    }
+
+    pub(crate) fn all_figures(&self) -> LayerFigures {
+        let (global_txn, outcalls) = self.figures();
+        LayerFigures { global_txn, tally: self.global.tally().clone(), outcalls }
     }
 
     pub(crate) fn invariants(&self) {

@@ -43,6 +43,11 @@ impl<E: Engine> Node<E> {
                 out.push(Output::Reply { id, reply: Reply::Status(status) });
                 Ok(())
             }
+            Request::LayerFigures => {
+                let figures = Box::new(self.layers.all_figures());
+                out.push(Output::Reply { id, reply: Reply::LayerFigures(figures) });
+                Ok(())
+            }
             Request::ChangeMember(change) => self.change_member(now, id, &change, out)?,
             Request::MoveLeader { to } => self.move_leader(now, id, to, out)?,
             Request::GlobalTxn(request) => self.global_txn(id, *request),

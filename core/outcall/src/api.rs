@@ -123,9 +123,13 @@ pub enum CallFailure {
     /// A bound of [`crate::limits::Limits`] is reached. Try again later.
     #[error("too many calls are waiting")]
     Overloaded,
-    /// The destination failed often in a row and is left alone for a while. Try again later.
+    /// The destination failed often in a row and is left alone for a while.
     #[error("the destination fails; calls to it are suspended for a while")]
-    Suspended,
+    Suspended {
+        /// About when to try again: when the suspension is over, or while one call finds out whether it is,
+        /// after the first suspension's time.
+        retry_in: Duration,
+    },
     /// The whole call's time was over before its turn came. Try again later.
     #[error("no turn came in time: the destination is busy with other calls")]
     NoTurn,

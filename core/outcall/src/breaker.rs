@@ -80,6 +80,15 @@ impl Breaker {
         }
     }
 
+    /// How long a call that is not admitted should stay away.
+    pub(crate) fn suspended_for(&self, now: Duration, limits: &Limits) -> Duration {
+        match self.state {
+            State::Closed { .. } => Duration::ZERO,
+            State::Open { until } => until.saturating_sub(now),
+            State::Probing => limits.suspension,
+        }
+    }
+
     /// An attempt begins; the first one after a suspension is the probe.
     pub(crate) fn begin(&mut self, now: Duration) -> Permit {
         assert!(self.admits(now), "an attempt that the breaker does not admit");

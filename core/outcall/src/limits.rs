@@ -31,7 +31,8 @@ pub struct Limits {
     pub destinations: usize,
     /// Failures in a row after which a destination is suspended.
     pub failures: u32,
-    /// How long it is suspended at first; doubles with each probe that fails.
+    /// How long it is suspended at first; doubles with each probe that fails. Short, so that the restart of a
+    /// service costs its callers little.
     pub suspension: Duration,
     /// Bound of the doubling.
     pub longest_suspension: Duration,
@@ -49,7 +50,7 @@ impl Default for Limits {
             bytes: 128 << 20,
             destinations: 4_096,
             failures: 8,
-            suspension: Duration::from_secs(1),
+            suspension: Duration::from_millis(200),
             longest_suspension: Duration::from_secs(30),
             longest_call: Duration::from_secs(600),
         }

@@ -170,7 +170,10 @@ impl Outcalls {
                     self.wait(now, id, out);
                 }
             }
-            _ => self.finish(now, id, CallFailure::Suspended, out),
+            _ => {
+                let why = self.services.get(&destination).suspended(now, &self.limits);
+                self.finish(now, id, why, out);
+            }
         }
     }
 
@@ -209,9 +212,10 @@ impl Outcalls {
         if service.breaker.admits(now) {
             return;
         }
+        let why = service.suspended(now, &self.limits);
         for id in service.leave_all() {
             self.calls.get_mut(&id).expect("a waiting call").phase = Phase::Pausing;
-            self.finish(now, id, CallFailure::Suspended, out);
+            self.finish(now, id, why.clone(), out);
         }
     }
 

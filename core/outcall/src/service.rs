@@ -66,7 +66,7 @@ impl Service {
         limits: &Limits,
     ) -> Result<Ticket, CallFailure> {
         if !self.breaker.admits(now) {
-            return Err(CallFailure::Suspended);
+            return Err(self.suspended(now, limits));
         }
         if self.waiting.len() >= limits.waiting_per_destination {
             return Err(CallFailure::Overloaded);
@@ -75,6 +75,11 @@ impl Service {
         let ticket = Ticket(self.last_ticket);
         self.waiting.insert(ticket, id);
         Ok(ticket)
+    }
+
+    /// Why a call is not made now.
+    pub(crate) fn suspended(&self, now: Duration, limits: &Limits) -> CallFailure {
+        CallFailure::Suspended { retry_in: self.breaker.suspended_for(now, limits) }
     }
 
     pub(crate) fn leave(&mut self, ticket: Ticket) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_kv::{Op, Revision, TxnResult};
-use quorate_outcall::{CallId, CallResult};
+use quorate_outcall::{CallFailure, CallId, CallResult};
 
 use crate::answer;
 use crate::api::{Halt, TxnId};
@@ -17,11 +17,11 @@ use crate::limits::{MAX_CALLS_PER_TXN, MAX_STUCK, REJECTED_PAUSE_MS};
 use crate::machine::Context;
 use crate::planted::Bug;
 use crate::record::{Answer, CallEntry, Class, Kind, Op as RowOp, Record, Status};
-use crate::transition::{Event, Took, cut, transition};
+use crate::transition::{Event, Took, cut, transition, waits_out};
 use crate::write::{self, Found};
 
 use super::load::Load;
-use super::{Driver, Proposed, alert, revision_in, written_at};
+use super::{Calling, Driver, Proposed, alert, revision_in, written_at};
 
 /// See the module.
 #[derive(Debug)]
@@ -149,7 +149,9 @@ impl Driver {
         if cx.config.is_planted(Bug::NoComparison) {
             txn.compare.clear();
         }
-        txn.compare.push(write::stands_at(keys::own(), epoch));
+        if !cx.config.is_planted(Bug::EpochNotCompared) {
+            txn.compare.push(write::stands_at(keys::own(), epoch));
+        }
         let bytes = next.encode();
         txn.success = write::replace(gid, Some(&active.record), &next, bytes.clone());
         txn.success.extend(timeline);
@@ -291,6 +293,12 @@ impl Driver {
         let Some(call) = self.calls.remove(&id) else { return Ok(()) };
         let active = self.active.get_mut(&call.gid).expect("calls are of active ones");
         active.busy.remove(&call.target);
+        if let Some(event) = not_called(call.target, result) {
+            self.count_not_called(cx, &call, &event);
+            let active = self.active.get_mut(&call.gid).expect("calls are of active ones");
+            active.events.push_back(event);
+            return self.advance(cx, &call.gid);
+        }
         let strict = active.record.options.strict || cx.config.strict;
         let answer = answer::classify(call.wire, strict, result);
         let may_fail = kind::may_fail(&active.record, call.target);
@@ -302,6 +310,8 @@ impl Driver {
                 self.figures.must_succeed_failures += u64::from(is_fault);
             }
         }
+        let class = answer.as_ref().map(|answer| answer.class);
+        self.tally.answered(&active.record, call.target, class);
         let answer = answer.map(|answer| told(answer, &call.url, may_fail));
         if let Some(answer) = &answer {
             alert::report(cx, &call.gid, &active.record, call.target, &call.url, answer);
@@ -309,6 +319,16 @@ impl Driver {
         let took = Some(took(result));
         active.events.push_back(Event::Answered { target: call.target, answer, took });
         self.advance(cx, &call.gid)
+    }
+
+    /// One that its transaction does not wait out is an error like any other.
+    fn count_not_called(&mut self, cx: &mut Context<'_>, call: &Calling, event: &Event) {
+        let Event::NotCalled { target, retry_in_ms, answer } = event else { return };
+        let active = self.active.get(&call.gid).expect("calls are of active ones");
+        if !waits_out(cx.config, &active.record, *retry_in_ms) {
+            self.figures.calls_failed += 1;
+            alert::report(cx, &call.gid, &active.record, *target, &call.url, answer);
+        }
     }
 
     /// Nothing to do now.
@@ -344,6 +364,18 @@ impl Driver {
             self.pauses.remove(&(until, gid.clone()));
         }
     }
+}
+
+/// What a call that never left is.
+fn not_called(target: Target, result: &CallResult) -> Option<Event> {
+    let CallResult::Failed { why, attempts: 0, .. } = result else { return None };
+    let retry_in_ms = match why {
+        CallFailure::Suspended { retry_in } => Some(u64::try_from(retry_in.as_millis()).ok()?),
+        CallFailure::NoTurn | CallFailure::Overloaded => None,
+        _ => return None,
+    };
+    let answer = Answer { class: Class::Error, text: why.to_string() };
+    Some(Event::NotCalled { target, retry_in_ms, answer })
 }
 
 fn took(result: &CallResult) -> Took {

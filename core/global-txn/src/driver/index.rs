@@ -49,7 +49,7 @@ impl Driver {
 
     /// When there is something to do about the indexes next, in ms of group time.
     pub(super) fn index_deadline(&self, config: &Config, now_ms: u64) -> Option<u64> {
-        if self.wants_agenda(now_ms) {
+        if self.wants_agenda(now_ms) && !config.is_planted(Bug::IndexNotRead) {
             return Some(now_ms);
         }
         let due = self.agenda.first_ms().filter(|_| self.has_room(config));

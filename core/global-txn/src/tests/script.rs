@@ -8,7 +8,7 @@
 //! | `register KIND GID BRANCH FIELD=VALUE...` | `data=` is the payload |
 //! | `abort KIND GID [REASON]`, `stop GID`, `retry GID` | |
 //! | `workflow GID [query= name= input=]`, `end GID STATUS [result= reason=]` | |
-//! | `rule WORD ANSWERS` | calls whose URL or operation holds the word are answered so, one after the other, the last one for ever: `ok failure ongoing error` or `hold`, or `STATUS:BODY` |
+//! | `rule WORD ANSWERS` | calls whose URL or operation holds the word are answered so, one after the other, the last one for ever: `ok failure ongoing error timeout busy suspended:MS` or `hold`, or `STATUS:BODY` |
 //! | `answer WORD ANSWER` | answers a held call |
 //! | `pass MS` | time, and whatever becomes due in it |
 //! | `lead N`, `follow N`, `restart N` | node N; the first one leads at the start |
@@ -403,6 +403,10 @@ fn print_call(outgoing: &Outgoing) -> String {
     text
 }
 
+fn not_called(why: CallFailure) -> CallResult {
+    CallResult::Failed { why, latency: Duration::ZERO, attempts: 0 }
+}
+
 fn result(outgoing: &Outgoing, answer: &str) -> CallResult {
     let is_grpc = outgoing.call.wire == Wire::Grpc;
     let (status, body) = match answer {
@@ -416,6 +420,11 @@ fn result(outgoing: &Outgoing, answer: &str) -> CallResult {
         "timeout" => {
             let (why, latency) = (CallFailure::Timeout, Duration::from_secs(3));
             return CallResult::Failed { why, latency, attempts: 1 };
+        }
+        "busy" => return not_called(CallFailure::NoTurn),
+        other if other.starts_with("suspended:") => {
+            let ms = other["suspended:".len()..].parse().expect("milliseconds");
+            return not_called(CallFailure::Suspended { retry_in: Duration::from_millis(ms) });
         }
         other => {
             let (status, body) = other.split_once(':').expect("STATUS:BODY");
