@@ -232,6 +232,33 @@ fn rpc_body(url: &str, named: &Named<'_>, payload: &Bytes) -> Bytes {
     out.into()
 }
 
+/// A step's payload with what earlier steps answered, by branch: `{"data":…,"results":{"01":…}}`. What is JSON
+/// stands there as it is, other text as a string; nothing as null.
+pub(crate) fn with_results<'r>(
+    payload: &Bytes,
+    results: impl Iterator<Item = (&'r str, &'r Bytes)>,
+) -> Bytes {
+    let mut out = String::from(r#"{"data":"#);
+    put_value(payload, &mut out);
+    out.push_str(r#","results":{"#);
+    for (at, (branch_id, result)) in results.enumerate() {
+        out.push_str(if at == 0 { "" } else { "," });
+        put_json(branch_id, &mut out);
+        out.push(':');
+        put_value(result, &mut out);
+    }
+    out.push_str("}}");
+    out.into()
+}
+
+fn put_value(bytes: &Bytes, out: &mut String) {
+    match std::str::from_utf8(bytes).map(str::trim_ascii) {
+        Ok("") => out.push_str("null"),
+        Ok(text) if json::is_value(text.as_bytes()) => out.push_str(text),
+        _ => put_json(&String::from_utf8_lossy(bytes), out),
+    }
+}
+
 /// A JSON string.
 pub(crate) fn put_json(text: &str, out: &mut String) {
     out.push('"');

@@ -9,7 +9,7 @@ use quorate_kv::codec::wire::{Reader, Writer};
 
 use crate::record::{
     Answer, AuditEntry, CallEntry, Class, Content, Kind, Op, Options, Part, Protocol, Record, Row,
-    RowStatus, Source, Status, Step, Subscriber, Topic, Tries,
+    RowStatus, Source, Status, Step, StepResult, Subscriber, Topic, Tries,
 };
 
 const VERSION: u8 = 1;
@@ -165,6 +165,28 @@ impl Part {
     }
 }
 
+impl StepResult {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::with_capacity(8 + self.0.len());
+        out.byte(VERSION);
+        out.bytes(&self.0);
+        out.into_vec().into()
+    }
+
+    /// The result of these bytes, which it shares.
+    ///
+    /// # Errors
+    /// Whatever is not the output of [`StepResult::encode`].
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        let mut from = opened(bytes)?;
+        let result = Self(from.bytes()?);
+        from.end()?;
+        Ok(result)
+    }
+}
+
 impl CallEntry {
     /// Its bytes.
     #[must_use]
@@ -274,7 +296,8 @@ const PROTOCOLS: [Protocol; 3] = [Protocol::Http, Protocol::Grpc, Protocol::Json
 
 fn put_options(options: &Options, out: &mut Writer) {
     put_place(&options.protocol, &PROTOCOLS, out);
-    put_flags([options.wait_result, options.concurrent, options.strict], out);
+    let flags = [options.wait_result, options.concurrent, options.strict, options.pass_results];
+    put_flags(flags, out);
     let times = [options.timeout_ms, options.request_timeout_ms, options.retry_interval_ms];
     times.into_iter().for_each(|ms| out.number(ms));
     out.number(u64::from(options.retry_limit));
@@ -286,12 +309,13 @@ fn put_options(options: &Options, out: &mut Writer) {
 
 fn take_options(from: &mut Reader<'_>) -> Result<Options, DecodeError> {
     let protocol = take_place(&PROTOCOLS, from)?;
-    let [wait_result, concurrent, strict] = take_flags(from)?;
+    let [wait_result, concurrent, strict, pass_results] = take_flags(from)?;
     Ok(Options {
         protocol,
         wait_result,
         concurrent,
         strict,
+        pass_results,
         timeout_ms: from.number()?,
         request_timeout_ms: from.number()?,
         retry_interval_ms: from.number()?,

@@ -9,7 +9,8 @@ use crate::api::{Body, BranchRequest, Config, Refused};
 use crate::call;
 use crate::kind;
 use crate::limits::{
-    MAX_BODY, MAX_BRANCH_ID, MAX_HEADERS, MAX_ORDERS, MAX_ROWS, MAX_TOPIC_STEPS, MAX_URL,
+    MAX_BODY, MAX_BRANCH_ID, MAX_HEADERS, MAX_ORDERS, MAX_PASSING_STEPS, MAX_ROWS, MAX_TOPIC_STEPS,
+    MAX_URL,
 };
 use crate::record::{
     Content, Kind, Op, Options, Part, Protocol, Record, RowStatus, Source, Status, Topic, Tries,
@@ -142,6 +143,7 @@ fn check(kind: Kind, body: &Body) -> Result<(), Refused> {
         return Err(Refused::error(format!("{steps} steps are too many")));
     }
     check_size(content)?;
+    check_passing(kind, body)?;
     check_options(options, steps)?;
     for step in &content.steps {
         if kind != Kind::Msg || topics::named(&step.action).is_none() {
@@ -164,6 +166,25 @@ fn check_size(content: &Content) -> Result<(), Refused> {
         return Err(Refused::error(format!("more than {MAX_HEADERS} branch_headers")));
     }
     Ok(())
+}
+
+/// Results travel in a JSON body.
+fn check_passing(kind: Kind, Body { content, options, .. }: &Body) -> Result<(), Refused> {
+    if !options.pass_results {
+        return Ok(());
+    }
+    let urls = content.steps.iter().flat_map(|step| [&step.action, &step.compensate]);
+    let mut wires = urls.map(|url| call::wire(options.protocol, url, kind, &Bytes::new(), false));
+    let why = if kind != Kind::Saga {
+        format!("a {} passes no results", kind.name())
+    } else if content.steps.len() > MAX_PASSING_STEPS {
+        format!("results are passed between at most {MAX_PASSING_STEPS} steps")
+    } else if options.protocol == Protocol::JsonRpc || wires.any(|wire| wire == Wire::Grpc) {
+        "results are passed over HTTP alone".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Refused::error(why))
 }
 
 fn check_options(options: &Options, steps: usize) -> Result<(), Refused> {

@@ -5,7 +5,7 @@
 //! b/<gid>                 content           done/<ms>/<gid>   final: when it ended
 //! b/<gid> 0 <number>      part              own/0             the driver's ownership; its revision is the epoch
 //! log/<gid> 0 <number>    answered call     audit/<gid> 0 <number>   what an operator did
-//! topic/<name>            topic
+//! topic/<name>            topic             out/<gid> 0 <step>    what a saga's action answered
 //! ```
 //!
 //! `<ms>` is eight bytes, high byte first, and `<number>` four, so that order of keys is order of numbers. A
@@ -23,6 +23,7 @@ const DUE: &[u8] = b"due/";
 const DONE: &[u8] = b"done/";
 const CALLS: &[u8] = b"log/";
 const AUDIT: &[u8] = b"audit/";
+const RESULT: &[u8] = b"out/";
 const TOPIC: &[u8] = b"topic/";
 
 /// The ownership key of the only shard. The revision of its last change is the epoch of whoever drives.
@@ -66,6 +67,23 @@ pub fn part(gid: &GlobalTxnId, number: u32) -> Bytes {
 #[must_use]
 pub fn content_and_parts(gid: &GlobalTxnId) -> KeyRange {
     all_of(CONTENT, gid)
+}
+
+/// Key of what the action of a step of a saga answered.
+#[must_use]
+pub fn result(gid: &GlobalTxnId, step: u32) -> Bytes {
+    numbered(RESULT, gid, step)
+}
+
+/// All that its actions answered, in the order of steps.
+#[must_use]
+pub fn results(gid: &GlobalTxnId) -> KeyRange {
+    all_of(RESULT, gid)
+}
+
+/// The step of a result's key; `None`: it is another kind of key.
+pub(crate) fn step_of_result(key: &[u8]) -> Option<u32> {
+    part_number(key.strip_prefix(RESULT)?)
 }
 
 /// Key of an entry of its timeline.
@@ -190,6 +208,12 @@ fn all_behind(prefix: &[u8], place: &[u8]) -> KeyRange {
     KeyRange { key: [prefix, place, after].concat().into(), range_end: range_end.into() }
 }
 
+/// An entry for each transaction that has not ended.
+#[must_use]
+pub fn unfinished() -> KeyRange {
+    KeyRange { key: Bytes::from_static(DUE), range_end: Bytes::from_static(b"due0") }
+}
+
 /// Entries of finished transactions up to `until_ms`, inclusive.
 pub(crate) fn done_range(until_ms: u64) -> KeyRange {
     KeyRange { key: Bytes::from_static(DONE), range_end: behind(DONE, until_ms) }
@@ -224,6 +248,8 @@ mod tests {
         assert_eq!(of_index(&done(0, &gid)), Some((0, gid.clone())));
         assert_eq!(part_number(&part(&gid, 7)), Some(7));
         assert_eq!(part_number(&content(&gid)), None);
+        assert_eq!(step_of_result(&result(&gid, 3)), Some(3));
+        assert_eq!(step_of_result(&part(&gid, 3)), None);
         assert_eq!(gid_of_record(b"own/0"), None);
     }
 
@@ -251,5 +277,8 @@ mod tests {
         let inside = [(5, "a"), (5, "b"), (5, "b1"), (5, "c"), (7, "zz"), (8, "a")]
             .map(|(ms, text)| range.contains(&due(ms, &gid(text))));
         assert_eq!(inside, [false, false, true, true, true, false]);
+        assert!(unfinished().contains(&due(0, &gid("a"))));
+        assert!(unfinished().contains(&due(u64::MAX, &gid("a"))));
+        assert!(!unfinished().contains(&done(0, &gid("a"))));
     }
 }

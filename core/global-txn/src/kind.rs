@@ -25,7 +25,7 @@ mod second_phase;
 mod three_phase;
 mod workflow;
 
-pub(crate) use saga::{check_orders, late_answer};
+pub(crate) use saga::{check_orders, inputs, late_answer};
 
 /// What is called: a row, or the URL of the transaction itself (`query_prepared`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -229,6 +229,11 @@ impl Record {
     /// soon, one after the other.
     pub(crate) fn retries_soon(&self, target: Target) -> bool {
         self.kind == Kind::Saga && self.options.retry_limit > 0 && may_fail(self, target)
+    }
+
+    /// Whether what this call answers is kept for later steps.
+    pub(crate) fn is_passed_on(&self, target: Target) -> bool {
+        self.kind == Kind::Saga && self.options.pass_results && may_fail(self, target)
     }
 
     /// From when on this target may be called.

@@ -38,6 +38,12 @@ pub const MAX_TOPIC_STEPS: usize = 64;
 /// Topics that the steps of a message may name.
 pub const MAX_TOPICS_PER_TXN: usize = 16;
 
+/// Bytes of an action's answer that a saga passes on; with a longer one the action counts as refused.
+pub const MAX_PASSED: usize = 16 << 10;
+
+/// Steps of a saga that passes results on: a call brings the answers of all steps before it.
+pub const MAX_PASSING_STEPS: usize = 64;
+
 /// Bytes of a workflow's result.
 pub const MAX_RESULT: usize = 512 << 10;
 

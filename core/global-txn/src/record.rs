@@ -121,6 +121,8 @@ pub struct Options {
     /// Take only 200 with a body that names no failure for success, and look for the result in the JSON, not
     /// in any substring.
     pub strict: bool,
+    /// Give the calls of a saga's step what the steps before it answered.
+    pub pass_results: bool,
     /// Milliseconds after which an undecided transaction is rolled back or checked; 0: the default,
     /// for a saga never.
     pub timeout_ms: u64,
@@ -411,6 +413,10 @@ pub struct Content {
     /// A workflow's name.
     pub name: String,
 }
+
+/// What a saga's action answered, kept for the steps behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepResult(pub Bytes);
 
 /// What a client gave when it registered a branch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

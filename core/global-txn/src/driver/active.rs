@@ -13,10 +13,12 @@ use crate::call::OWN_BRANCH;
 use crate::gid::GlobalTxnId;
 use crate::keys;
 use crate::kind::{self, Plan, Target};
-use crate::limits::{MAX_CALLS_PER_TXN, MAX_STUCK, REJECTED_PAUSE_MS};
+use crate::limits::{MAX_CALLS_PER_TXN, MAX_PASSED, MAX_STUCK, REJECTED_PAUSE_MS};
 use crate::machine::Context;
 use crate::planted::Bug;
-use crate::record::{Answer, CallEntry, Class, Kind, Op as RowOp, Record, Status};
+use crate::record::{
+    Answer, CallEntry, Class, Kind, Op as RowOp, Record, RowStatus, Source, Status, StepResult,
+};
 use crate::transition::{Event, Took, cut, transition, waits_out};
 use crate::write::{self, Found};
 
@@ -34,6 +36,8 @@ pub(super) struct Active {
     pub(super) busy: BTreeMap<Target, CallId>,
     /// What has happened and is not written yet.
     pub(super) events: VecDeque<Event>,
+    /// What actions answered whose success is not written yet, by row; kept for later steps.
+    results: BTreeMap<usize, Bytes>,
     /// What is being written.
     write: Option<Write>,
     /// What is being read for calls.
@@ -62,6 +66,7 @@ impl Active {
             revision,
             busy: BTreeMap::new(),
             events: VecDeque::new(),
+            results: BTreeMap::new(),
             write: None,
             load: None,
             wake_ms: None,
@@ -155,6 +160,7 @@ impl Driver {
         let bytes = next.encode();
         txn.success = write::replace(gid, Some(&active.record), &next, bytes.clone());
         txn.success.extend(timeline);
+        txn.success.extend(results(gid, &active.results, &active.record, &next));
         txn.failure.push(Op::Range(write::get(keys::own())));
         let id = cx.txn(txn);
         active.write = Some(Write { id, next, bytes, events: active.events.len() });
@@ -262,6 +268,8 @@ impl Driver {
         }
         active.record = record;
         active.revision = revision;
+        let rows = &active.record.rows;
+        active.results.retain(|row, _| rows[*row].status == RowStatus::Prepared);
         self.cancel_useless(cx, gid);
         Ok(())
     }
@@ -301,6 +309,7 @@ impl Driver {
         }
         let strict = active.record.options.strict || cx.config.strict;
         let answer = answer::classify(call.wire, strict, result);
+        let answer = answer.or_else(|| keep_result(active, call.target, result));
         let may_fail = kind::may_fail(&active.record, call.target);
         match &answer {
             None => self.figures.calls_succeeded += 1,
@@ -364,6 +373,41 @@ impl Driver {
             self.pauses.remove(&(until, gid.clone()));
         }
     }
+}
+
+/// Keeps what a saga's action answered, if it is passed on. What is too long for that counts as a refusal: the
+/// steps behind it cannot do without.
+fn keep_result(active: &mut Active, target: Target, result: &CallResult) -> Option<Answer> {
+    let (Target::Row(row), CallResult::Answered { body, .. }) = (target, result) else {
+        return None;
+    };
+    if !active.record.is_passed_on(target) {
+        return None;
+    }
+    if body.len() > MAX_PASSED {
+        let text = format!("an answer of {} bytes cannot be passed on", body.len());
+        return Some(Answer { class: Class::Failure, text });
+    }
+    active.results.insert(row, body.clone());
+    None
+}
+
+/// What goes beside a record whose rows succeed.
+fn results(
+    gid: &GlobalTxnId,
+    results: &BTreeMap<usize, Bytes>,
+    before: &Record,
+    next: &Record,
+) -> Vec<Op> {
+    let mut puts = Vec::new();
+    for (row, body) in results {
+        let (before, next) = (&before.rows[*row], &next.rows[*row]);
+        let succeeds = before.status != next.status && next.status == RowStatus::Succeed;
+        if let (true, Source::Step(step)) = (succeeds, next.source) {
+            puts.push(write::put(keys::result(gid, step), StepResult(body.clone()).encode()));
+        }
+    }
+    puts
 }
 
 /// What a call that never left is.

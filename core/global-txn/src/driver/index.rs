@@ -124,9 +124,8 @@ impl Driver {
             let (_, gid) = entry.ok_or_else(|| Halt("an entry of the done index".to_owned()))?;
             txn.success.push(write::delete(KeyRange::single(kv.key.clone())));
             txn.success.push(write::delete(KeyRange::single(keys::record(&gid))));
-            for range in [keys::content_and_parts(&gid), keys::calls(&gid), keys::audits(&gid)] {
-                txn.success.push(write::delete(range));
-            }
+            let rest = [keys::content_and_parts, keys::results, keys::calls, keys::audits];
+            txn.success.extend(rest.map(|range| write::delete(range(&gid))));
         }
         if result.more {
             self.index.purge_ms = cx.now.group_ms;

@@ -1,6 +1,6 @@
 //! From targets to calls: reads what they need, and makes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_kv::RangeResult;
@@ -10,19 +10,21 @@ use crate::api::Halt;
 use crate::call;
 use crate::gid::GlobalTxnId;
 use crate::keys;
-use crate::kind::Target;
+use crate::kind::{self, Target};
 use crate::machine::Context;
-use crate::record::{Content, Part, Record, Source};
+use crate::record::{Content, Kind, Part, Record, Source, StepResult};
 use crate::write;
 
 use super::{Calling, Driver, Reading};
 
 /// What is being read for calls.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Load {
     targets: Vec<Target>,
     content: Option<Content>,
     parts: BTreeMap<u32, Part>,
+    /// What actions answered, by step.
+    results: BTreeMap<u32, Bytes>,
     /// Reads that are still to come.
     missing: usize,
 }
@@ -39,7 +41,7 @@ impl Driver {
         let wanted = wanted(gid, &active.record, &targets);
         let missing = wanted.len();
         assert!(missing > 0, "a URL stands somewhere");
-        active.load = Some(Load { targets, content: None, parts: BTreeMap::new(), missing });
+        active.load = Some(Load { targets, missing, ..Load::default() });
         for key in wanted {
             let read = cx.read(write::get(key));
             self.reads.insert(read, Reading::Load(gid.clone()));
@@ -58,11 +60,13 @@ impl Driver {
         load.missing -= 1;
         if let Some(kv) = result.kvs.first() {
             let broken = |cause| Halt(format!("content of {gid}: {cause}"));
-            match keys::part_number(&kv.key) {
-                Some(number) => {
-                    load.parts.insert(number, Part::decode(&kv.value).map_err(broken)?);
-                }
-                None => load.content = Some(Content::decode(&kv.value).map_err(broken)?),
+            if let Some(step) = keys::step_of_result(&kv.key) {
+                let StepResult(result) = StepResult::decode(&kv.value).map_err(broken)?;
+                load.results.insert(step, result);
+            } else if let Some(number) = keys::part_number(&kv.key) {
+                load.parts.insert(number, Part::decode(&kv.value).map_err(broken)?);
+            } else {
+                load.content = Some(Content::decode(&kv.value).map_err(broken)?);
             }
         }
         if load.missing == 0 {
@@ -112,8 +116,20 @@ fn wanted(gid: &GlobalTxnId, record: &Record, targets: &[Target]) -> Vec<Bytes> 
         }
     }
     wanted.dedup();
+    let steps: BTreeSet<usize> = targets.iter().flat_map(|target| inputs(record, *target)).collect();
+    wanted.extend(steps.into_iter().map(|step| keys::result(gid, step as u32)));
     wanted.extend(in_content.then(|| keys::content(gid)));
     wanted
+}
+
+/// The steps whose results a call is given.
+fn inputs(record: &Record, target: Target) -> BTreeSet<usize> {
+    match target {
+        Target::Row(row) if record.options.pass_results && record.kind == Kind::Saga => {
+            kind::inputs(record, row)
+        }
+        _ => BTreeSet::new(),
+    }
 }
 
 fn built(
@@ -131,7 +147,14 @@ fn built(
         },
         Target::Callback => None,
     };
-    let (url, payload) = call::address(record, target, content, part)?;
+    let (url, mut payload) = call::address(record, target, content, part)?;
+    if record.options.pass_results && record.kind == Kind::Saga {
+        let results = inputs(record, target).into_iter().filter_map(|step| {
+            let id = record.rows[2 * step].branch_id.as_str();
+            Some((id, load.results.get(&(step as u32))?))
+        });
+        payload = call::with_results(&payload, results);
+    }
     let named = call::named(gid, record, target, content);
     let headers = content.map_or(&[][..], |content| &content.headers);
     Some(call::build(cx.config, record, &named, &url, payload, headers))

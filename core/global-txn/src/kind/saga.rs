@@ -115,6 +115,23 @@ fn can_undo(record: &Record, step: usize) -> bool {
     dependents.all(|later| is_undone(record, later))
 }
 
+/// The steps whose answers a call of this row is given: those that had to succeed before its action, the same
+/// at each try; and for a compensation what its own action answered, if it did.
+pub(crate) fn inputs(record: &Record, row: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![row / 2];
+    while let Some(step) = open.pop() {
+        let before = if record.options.concurrent { 0..0 } else { 0..step };
+        let before = before.chain(prerequisites(record, step));
+        open.extend(before.filter(|step| found.insert(*step)));
+    }
+    if record.rows[row].op == Op::Compensate {
+        found.insert(row / 2);
+    }
+    found.retain(|step| record.rows[action(*step)].status == RowStatus::Succeed);
+    found
+}
+
 /// Whether a compensation has to wait for the answer of its own action.
 pub(super) fn is_blocked(record: &Record, target: Target, busy: &BTreeSet<Target>) -> bool {
     let Target::Row(row) = target else { return false };

@@ -4,11 +4,11 @@
 //! | command | meaning |
 //! |---|---|
 //! | `cluster nodes=N`, `config timeout= retry= backoff= retention=` | first of all; one node by default; times in ms |
-//! | `prepare KIND GID [STEP...] [OPTION...]`, `submit ...` | steps by name: `a` stands for `http://a/action` and `http://a/compensate`; `none` for no URL. Options: `wait concurrent strict timeout= interval= limit= delay= orders=1:0,2:0/1 query= payloads= header=k:v` |
+//! | `prepare KIND GID [STEP...] [OPTION...]`, `submit ...` | steps by name: `a` stands for `http://a/action` and `http://a/compensate`; `none` for no URL. Options: `wait concurrent strict pass-results timeout= interval= limit= delay= orders=1:0,2:0/1 query= payloads= header=k:v` |
 //! | `register KIND GID BRANCH FIELD=VALUE...` | `data=` is the payload |
 //! | `abort KIND GID [REASON]`, `stop GID`, `retry GID` | |
 //! | `workflow GID [query= name= input=]`, `end GID STATUS [result= reason=]` | |
-//! | `rule WORD ANSWERS` | calls whose URL or operation holds the word are answered so, one after the other, the last one for ever: `ok failure ongoing error timeout busy suspended:MS` or `hold`, or `STATUS:BODY` |
+//! | `rule WORD ANSWERS` | calls whose URL or operation holds the word are answered so, one after the other, the last one for ever: `ok failure ongoing error timeout busy long suspended:MS` or `hold`, or `STATUS:BODY` |
 //! | `answer WORD ANSWER` | answers a held call |
 //! | `pass MS` | time, and whatever becomes due in it |
 //! | `lead N`, `follow N`, `restart N` | node N; the first one leads at the start |
@@ -38,6 +38,7 @@ use crate::api::{
 };
 use crate::gid::GlobalTxnId;
 use crate::keys;
+use crate::limits::MAX_PASSED;
 use crate::record::{
     AuditEntry, CallEntry, Class, Content, Options, Record, RowStatus, Step, Subscriber, Topic,
 };
@@ -403,6 +404,17 @@ fn print_call(outgoing: &Outgoing) -> String {
     text
 }
 
+/// An answer that cannot be passed on.
+fn long() -> CallResult {
+    CallResult::Answered {
+        status: 200,
+        message: String::new(),
+        body: Bytes::from(vec![b'x'; MAX_PASSED + 1]),
+        latency: Duration::ZERO,
+        attempts: 1,
+    }
+}
+
 fn not_called(why: CallFailure) -> CallResult {
     CallResult::Failed { why, latency: Duration::ZERO, attempts: 0 }
 }
@@ -426,6 +438,7 @@ fn result(outgoing: &Outgoing, answer: &str) -> CallResult {
             let ms = other["suspended:".len()..].parse().expect("milliseconds");
             return not_called(CallFailure::Suspended { retry_in: Duration::from_millis(ms) });
         }
+        "long" => return long(),
         other => {
             let (status, body) = other.split_once(':').expect("STATUS:BODY");
             (status.parse().expect("a status"), body)
@@ -481,6 +494,7 @@ fn body(args: &mut ArgumentConsumer<'_>) -> Result<Box<Body>, Failure> {
         match arg {
             "wait" => options.wait_result = true,
             "concurrent" => options.concurrent = true,
+            "pass-results" => options.pass_results = true,
             "strict" => options.strict = true,
             step => content.steps.push(parse_step(step)),
         }

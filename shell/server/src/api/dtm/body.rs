@@ -37,6 +37,7 @@ pub(super) fn body(json: &Map<String, Value>) -> Result<Body, Unreadable> {
             _ => custom.concurrent,
         },
         strict: object.truth("strict")?,
+        pass_results: custom.pass_results,
         timeout_ms: object.seconds("timeout_to_fail")?,
         request_timeout_ms: object.seconds("request_timeout")?,
         retry_interval_ms: object.seconds("retry_interval")?,
@@ -99,6 +100,7 @@ fn payload(text: &str) -> Bytes {
 #[derive(Default)]
 struct Custom {
     concurrent: bool,
+    pass_results: bool,
     orders: Vec<Vec<u32>>,
     delay_ms: u64,
     name: String,
@@ -115,6 +117,7 @@ impl Custom {
         match kind {
             Some(Kind::Saga) => {
                 custom.concurrent = nested.truth("concurrent")?;
+                custom.pass_results = nested.truth("pass_results")?;
                 custom.orders = orders(nested)?;
             }
             Some(Kind::Msg) => custom.delay_ms = nested.seconds("delay")?,
@@ -214,10 +217,10 @@ mod tests {
     #[test]
     fn custom_data_is_read_by_kind() {
         let saga = read(
-            r#"{"trans_type":"saga","custom_data":"{\"orders\":{\"2\":[0,1]},\"concurrent\":true}"}"#,
+            r#"{"trans_type":"saga","custom_data":"{\"orders\":{\"2\":[0,1]},\"concurrent\":true,\"pass_results\":true}"}"#,
         )
         .unwrap();
-        assert!(saga.options.concurrent);
+        assert!(saga.options.concurrent && saga.options.pass_results);
         assert_eq!(saga.options.orders, [vec![], vec![], vec![0, 1]]);
         let message = read(r#"{"trans_type":"msg","custom_data":"{\"delay\":10}"}"#).unwrap();
         assert_eq!(message.options.delay_ms, 10_000);
