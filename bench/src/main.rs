@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `table`, `report` | the command `kv`: rows × sides, interleaved runs, medians, Markdown |
+//! | `txn` | the command `txn`: global transactions beside calls and puts by hand, and beside DTM |
 //! | `rows` | the rows as data, and the clients of each |
 //! | `closed`, `open` | the two ways of loading a server |
 //! | `servers`, `proc` | the measured processes: start, stop, CPU, memory |
@@ -28,6 +29,7 @@ mod sample;
 mod servers;
 mod spike_threads;
 mod table;
+mod txn;
 mod wire;
 
 use anyhow::{Result, bail};
@@ -50,6 +52,8 @@ struct Arguments {
 enum Command {
     /// The key-value table: ours, etcd and the bare gRPC server beside each other.
     Kv(table::Options),
+    /// The table of global transactions: sagas, TCC, a killed leader, very many unfinished ones.
+    Txn(txn::Options),
     /// The bare gRPC server; runs until it is killed.
     Bare(bare::Options),
     /// The spike of docs/decisions/0001-threads.md.
@@ -61,6 +65,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Kv(options) => block_on(table::run(&options)),
+        Command::Txn(options) => block_on(txn::run(&options)),
         Command::Bare(options) => bare::run(&options),
         Command::SpikeServer(options) => spike_threads::server::run(&options),
         Command::Spike(options) => block_on(spike_threads::matrix::run(&options)),

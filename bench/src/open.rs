@@ -1,5 +1,5 @@
-//! The open loop: puts are sent when they are due, whether or not earlier ones were answered, and
-//! latency counts from the time at which a put was due. A server that stalls for a second is
+//! The open loop: operations (puts, unless somebody brings others) are sent when they are due, whether or not
+//! earlier ones were answered, and latency counts from the time at which one was due. A server that stalls for a second is
 //! charged for every request that fell due in it, which a closed loop hides.
 //!
 //! What is due is released each millisecond by a thread that only sleeps; all requests of a tick
@@ -77,13 +77,26 @@ pub async fn run_while<T>(
     rate: f64,
     work: impl Future<Output = Result<T>>,
 ) -> Result<(Sample, T)> {
+    run_with(puts(conns.to_vec()), servers, rate, work).await
+}
+
+/// The same with the operations that `begin` makes.
+pub async fn run_with<T, F>(
+    begin: impl FnMut() -> F + Send + 'static,
+    servers: &[Pid],
+    rate: f64,
+    work: impl Future<Output = Result<T>>,
+) -> Result<(Sample, T)>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
     let record = Arc::new(Mutex::new(Record::new(Instant::now() + WARM_UP)));
     let (sender, ticks) = mpsc::channel(TICKS);
     let pacing = Arc::clone(&record);
     let pacer = std::thread::Builder::new()
         .name("pacer".into())
         .spawn(move || pace(rate, &pacing, &sender))?;
-    let sending = tokio::spawn(send(conns.to_vec(), ticks, Arc::clone(&record)));
+    let sending = tokio::spawn(send(begin, ticks, Arc::clone(&record)));
     tokio::time::sleep(WARM_UP).await;
     let begun = CpuMeter::begin(servers)?;
     let done = work.await;
@@ -120,36 +133,53 @@ fn due_by(rate: f64, elapsed: Duration) -> usize {
     (rate * elapsed.as_secs_f64()) as usize
 }
 
-/// Sends what is due. Returns how many requests were not sent.
-async fn send(
+/// Puts of random keys over random connections.
+fn puts(
     conns: Vec<Conn>,
+) -> impl FnMut() -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+    let (mut rng, value) = (Rng::new(1), value(1));
+    move || {
+        let i = rng.below(conns.len() as u64) as usize;
+        let request = put(key(rng.below(KEYS)), &value);
+        let mut kv = conns[i].kv();
+        Box::pin(async move {
+            kv.put(request).await?;
+            Ok(())
+        })
+    }
+}
+
+/// Sends what is due. Returns how many requests were not sent.
+async fn send<F>(
+    mut begin: impl FnMut() -> F,
     mut ticks: mpsc::Receiver<(Instant, usize)>,
     record: Arc<Mutex<Record>>,
-) -> Result<u64> {
-    let (mut rng, value, mut missed) = (Rng::new(1), value(1), 0);
+) -> Result<u64>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let mut missed = 0;
     let mut tasks = JoinSet::new();
     while let Some((due, count)) = ticks.recv().await {
         while let Some(done) = tasks.try_join_next() {
-            done.context("a put panicked")??;
+            done.context("an operation panicked")??;
         }
         for _ in 0..count {
             if tasks.len() >= OPEN_LOOP_IN_FLIGHT {
                 missed += 1;
                 continue;
             }
-            let i = rng.below(conns.len() as u64) as usize;
-            let request = put(key(rng.below(KEYS)), &value);
-            let (mut kv, record) = (conns[i].kv(), Arc::clone(&record));
+            let (operation, record) = (begin(), Arc::clone(&record));
             tasks.spawn(async move {
-                kv.put(request).await?;
+                operation.await?;
                 let us = due.elapsed().as_micros() as u64;
                 lock(&record).note(due, us);
-                Ok::<_, tonic::Status>(())
+                Ok::<_, anyhow::Error>(())
             });
         }
     }
     let rest = tokio::time::timeout(CALL_TIMEOUT, tasks.join_all()).await;
-    rest.context("a put was not answered in time")?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    rest.context("an operation was not answered in time")?.into_iter().collect::<Result<()>>()?;
     Ok(missed)
 }
 

@@ -124,12 +124,12 @@ impl Table {
 
     fn markdown(&self) -> String {
         let lines = self.lines.iter().map(|l| self.format(l)).collect::<Vec<_>>();
-        format!("## Nodes: {}\n\n{}\n{}\n", self.nodes, self.head(), lines.join("\n"))
+        format!("{}\n{}", self.head(), lines.join("\n"))
     }
 }
 
 /// The first and the last line: what happened, and the last words of the server.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let mut lines = text.lines().filter(|l| !l.trim().is_empty());
     let first = lines.next().unwrap_or_default();
     let last = lines.next_back().map(|l| format!(" {l}")).unwrap_or_default();
@@ -173,7 +173,8 @@ fn format_cell(cell: &Cell) -> String {
     }
 }
 
-fn format_run(s: &Sample) -> String {
+/// One run as a cell.
+pub fn format_run(s: &Sample) -> String {
     let mut out = format!(
         "{} · {:.2}/{:.2} · {:.1} µs ({:.1})",
         grouped(s.rate),
@@ -262,16 +263,18 @@ fn growth_verdict(ours: &[Growth], peer: &[Growth]) -> String {
     format!("ours grows no faster than etcd's: {}", verdicts.join("; "))
 }
 
-fn pass(met: bool) -> &'static str {
+/// Whether what was asked for is there.
+pub fn pass(met: bool) -> &'static str {
     if met { "met" } else { "**missed**" }
 }
 
-fn mib(bytes: u64) -> String {
+/// Bytes in MiB.
+pub fn mib(bytes: u64) -> String {
     format!("{} MiB", grouped(bytes as f64 / f64::from(1 << 20)))
 }
 
 /// A whole number with its thousands apart.
-fn grouped(figure: f64) -> String {
+pub fn grouped(figure: f64) -> String {
     let digits = format!("{figure:.0}");
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -284,22 +287,27 @@ fn grouped(figure: f64) -> String {
 }
 
 /// What the document opens with.
-const TITLE: &str = "# Benchmarks\n\nWritten by `cargo xtask bench kv`; not edited by hand. What is \
-asked for is a ratio against the peer of the same run, never an absolute number.\n";
+const TITLE: &str = "# Benchmarks\n\nWritten by `cargo xtask bench kv` and `cargo xtask bench txn`; not edited by hand. What \
+is asked for is a ratio against the peer of the same run, never an absolute number.\n";
 
 /// Puts the table into the document at `path`, in the place of the one for as many nodes.
 pub fn update(path: &Path, table: &Table) -> Result<()> {
+    update_section(path, &format!("Nodes: {}", table.nodes), &table.markdown())
+}
+
+/// Puts a section into the document at `path`, in the place of the one with the same heading.
+pub fn update_section(path: &Path, heading: &str, text: &str) -> Result<()> {
     let old = if path.exists() { std::fs::read_to_string(path)? } else { String::new() };
-    std::fs::write(path, replaced(&old, table))
+    std::fs::write(path, replaced(&old, heading, text))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn replaced(old: &str, table: &Table) -> String {
-    let heading = format!("Nodes: {}\n", table.nodes);
+fn replaced(old: &str, heading: &str, text: &str) -> String {
+    let same = format!("{heading}\n");
     let sections = old.split("\n## ").skip(1);
-    let others =
-        sections.filter(|s| !s.starts_with(&heading)).map(|s| format!("## {}", s.trim_end()));
-    let mut all: Vec<String> = others.chain([table.markdown().trim_end().to_owned()]).collect();
+    let others = sections.filter(|s| !s.starts_with(&same)).map(|s| format!("## {}", s.trim_end()));
+    let new = format!("## {heading}\n\n{}", text.trim_end());
+    let mut all: Vec<String> = others.chain([new]).collect();
     all.sort();
     format!("{TITLE}\n{}\n", all.join("\n\n"))
 }
@@ -385,11 +393,13 @@ mod tests {
 
     #[test]
     fn a_new_table_takes_the_place_of_the_old_one() {
-        let table = |nodes, about: &str| Table::new(nodes, about.to_owned());
-        let doc = replaced("", &table(3, "three"));
-        let doc = replaced(&doc, &table(1, "first"));
-        let doc = replaced(&doc, &table(1, "second"));
+        let table = |about: &str| Table::new(1, about.to_owned()).markdown();
+        let doc = replaced("", "Nodes: 3", &table("three"));
+        let doc = replaced(&doc, "Nodes: 1", &table("first"));
+        let doc = replaced(&doc, "Global transactions", "sagas");
+        let doc = replaced(&doc, "Nodes: 1", &table("second"));
         assert!(!doc.contains("first") && doc.contains("second") && doc.contains("three"));
+        assert!(doc.contains("## Global transactions\n\nsagas\n\n## Nodes: 1\n\nsecond"));
         assert!(doc.find("## Nodes: 1") < doc.find("## Nodes: 3"), "{doc}");
         assert_eq!(doc.matches("# Benchmarks").count(), 1);
     }

@@ -25,8 +25,10 @@ const QUOTA_BYTES: u64 = 8 << 30;
 pub enum Program {
     /// etcd.
     Etcd(PathBuf),
-    /// Ours, which takes etcd's flags behind a command.
+    /// Ours, which takes etcd's flags behind a command; without DTM's port.
     Quorate(PathBuf),
+    /// Ours with DTM's port.
+    QuorateDtm(PathBuf),
     /// One of this binary's own servers, by its arguments; `--listen` and `--dir` are added.
     Own(Vec<String>),
 }
@@ -43,6 +45,7 @@ pub struct Cluster {
 struct Node {
     command: Vec<OsString>,
     client: SocketAddr,
+    dtm: SocketAddr,
     process: Option<Process>,
 }
 
@@ -64,12 +67,13 @@ impl Cluster {
         if file_system(dir.path()).as_deref() == Some("tmpfs") {
             bail!("{} is not on a disk: set TMPDIR to a real one", dir.path().display());
         }
-        let ports = free_ports(2 * count)?;
-        let (clients, peers) = ports.split_at(count);
-        let nodes = (0..count).map(|i| Node {
-            command: arguments(program, i, clients, peers, dir.path()),
-            client: clients[i],
-            process: None,
+        let ports = free_ports(3 * count)?;
+        let (clients, others) = ports.split_at(count);
+        let (peers, dtm) = others.split_at(count);
+        let nodes = (0..count).map(|i| {
+            let mut command = arguments(program, i, clients, peers, dir.path());
+            command.extend(dtm_flag(program, dtm[i]));
+            Node { command, client: clients[i], dtm: dtm[i], process: None }
         });
         let mut cluster = Self { program: program.clone(), nodes: nodes.collect(), dir };
         (0..count).try_for_each(|i| cluster.spawn(i))?;
@@ -80,6 +84,11 @@ impl Cluster {
     /// Where the nodes listen.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|n| n.client).collect()
+    }
+
+    /// Where the nodes serve DTM's clients, if the program does.
+    pub fn dtm_addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|n| n.dtm).collect()
     }
 
     /// The processes that run.
@@ -109,6 +118,11 @@ impl Cluster {
         }
     }
 
+    /// kill -9 for one node.
+    pub fn kill_one(&mut self, i: usize) {
+        self.nodes[i].process = None;
+    }
+
     /// Starts every node again on the data that it left. Does not wait.
     pub fn respawn(&mut self) -> Result<()> {
         (0..self.nodes.len()).try_for_each(|i| self.spawn(i))
@@ -122,10 +136,13 @@ impl Cluster {
 
     fn spawn(&mut self, i: usize) -> Result<()> {
         let binary = match &self.program {
-            Program::Etcd(path) | Program::Quorate(path) => path.clone(),
+            Program::Etcd(path) | Program::Quorate(path) | Program::QuorateDtm(path) => {
+                path.clone()
+            }
             Program::Own(_) => std::env::current_exe()?,
         };
-        let process = Process::spawn(&binary, &self.nodes[i].command, self.dir.path())?;
+        let command = command(&binary, &self.nodes[i].command, self.dir.path())?;
+        let process = Process::spawn(command, READY)?;
         self.nodes[i].process = Some(process);
         Ok(())
     }
@@ -137,7 +154,7 @@ impl Cluster {
 }
 
 /// `count` free ports on loopback, all different.
-fn free_ports(count: usize) -> Result<Vec<SocketAddr>> {
+pub fn free_ports(count: usize) -> Result<Vec<SocketAddr>> {
     let open = (0..count).map(|_| TcpListener::bind("127.0.0.1:0"));
     let open: Vec<TcpListener> = open.collect::<std::io::Result<_>>()?;
     Ok(open.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?)
@@ -169,15 +186,37 @@ fn arguments(
         "--initial-cluster-state=new".to_owned(),
         format!("--quota-backend-bytes={QUOTA_BYTES}"),
     ];
-    let command = matches!(program, Program::Quorate(_)).then(|| "serve".to_owned());
+    let ours = matches!(program, Program::Quorate(_) | Program::QuorateDtm(_));
+    let command = ours.then(|| "serve".to_owned());
     command.into_iter().chain(flags).map(OsString::from).collect()
 }
 
-/// One process and what it says.
+/// What ours is told of DTM's port: none, so that nobody waits for the usual one, or this.
+fn dtm_flag(program: &Program, at: SocketAddr) -> Option<OsString> {
+    match program {
+        Program::Quorate(_) => Some("--listen-dtm-urls=none".into()),
+        Program::QuorateDtm(_) => Some(format!("--listen-dtm-urls=http://{at}").into()),
+        Program::Etcd(_) | Program::Own(_) => None,
+    }
+}
+
+/// How a program is started in a directory.
+pub fn command(binary: &Path, arguments: &[OsString], dir: &Path) -> Result<Command> {
+    // It runs in another directory, so a relative path would lead elsewhere; a mere name is
+    // looked up in PATH.
+    let relative = binary.components().count() > 1;
+    let path = if relative { std::path::absolute(binary)? } else { binary.to_owned() };
+    let mut command = Command::new(path);
+    command.args(arguments).current_dir(dir);
+    Ok(command)
+}
+
+/// One process and what it says; ends with the value.
 #[derive(Debug)]
-struct Process {
+pub struct Process {
     child: Child,
-    pid: Pid,
+    /// Its number.
+    pub pid: Pid,
     said: Arc<Mutex<Said>>,
     listener: Option<JoinHandle<()>>,
 }
@@ -189,30 +228,26 @@ struct Said {
 }
 
 impl Process {
-    fn spawn(binary: &Path, arguments: &[OsString], dir: &Path) -> Result<Self> {
-        // It runs in another directory, so a relative path would lead elsewhere; a mere name is
-        // looked up in PATH.
-        let relative = binary.components().count() > 1;
-        let path = if relative { std::path::absolute(binary)? } else { binary.to_owned() };
-        let mut child = Command::new(path)
-            .args(arguments)
-            .current_dir(dir)
+    /// Starts it. It serves when a line of its standard error contains `ready`.
+    pub fn spawn(mut command: Command, ready: &'static str) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let said = Arc::new(Mutex::new(Said::default()));
         let stderr = child.stderr.take().context("standard error was asked for")?;
         let pid = Pid(child.id());
         let heard = Arc::clone(&said);
         let listener = std::thread::Builder::new()
             .name(format!("stderr-{}", pid.0))
-            .spawn(move || listen(stderr, &heard))?;
+            .spawn(move || listen(stderr, ready, &heard))?;
         Ok(Self { child, pid, said, listener: Some(listener) })
     }
 
-    fn await_ready(&mut self) -> Result<()> {
+    /// Waits until it serves.
+    pub fn await_ready(&mut self) -> Result<()> {
         let begun = Instant::now();
         while !self.said.lock().unwrap_or_else(PoisonError::into_inner).ready {
             if let Some(status) = self.child.try_wait()? {
@@ -228,7 +263,8 @@ impl Process {
         Ok(())
     }
 
-    fn tail(&self) -> String {
+    /// The last lines that it wrote to standard error.
+    pub fn tail(&self) -> String {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
@@ -243,7 +279,7 @@ impl Drop for Process {
 }
 
 /// Reads a server's standard error until it ends.
-fn listen(stderr: ChildStderr, said: &Mutex<Said>) {
+fn listen(stderr: ChildStderr, ready: &str, said: &Mutex<Said>) {
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
     loop {
@@ -254,7 +290,7 @@ fn listen(stderr: ChildStderr, said: &Mutex<Said>) {
         }
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.ready |= text.contains(READY);
+        said.ready |= text.contains(ready);
         if said.tail.len() == LOG_TAIL_LINES {
             said.tail.pop_front();
         }
@@ -266,10 +302,15 @@ fn listen(stderr: ChildStderr, said: &Mutex<Said>) {
 mod tests {
     use super::*;
 
+    fn shell(arguments: &[OsString]) -> Process {
+        let command = command(Path::new("/bin/sh"), arguments, Path::new("/")).unwrap();
+        Process::spawn(command, READY).unwrap()
+    }
+
     #[test]
     fn a_program_that_ends_is_reported_with_its_words() {
         let args = ["-c".into(), "echo no such flag >&2; exit 2".into()];
-        let mut p = Process::spawn(Path::new("/bin/sh"), &args, Path::new("/")).unwrap();
+        let mut p = shell(&args);
         let error = p.await_ready().unwrap_err().to_string();
         assert!(error.contains("exit status: 2") && error.contains("no such flag"), "{error}");
     }
@@ -277,9 +318,7 @@ mod tests {
     #[test]
     fn readiness_is_read_from_standard_error() {
         let script = format!("echo '{{\"msg\":\"{READY}\"}}' >&2; exec sleep 60");
-        let mut p =
-            Process::spawn(Path::new("/bin/sh"), &["-c".into(), script.into()], Path::new("/"));
-        p.as_mut().unwrap().await_ready().unwrap();
+        shell(&["-c".into(), script.into()]).await_ready().unwrap();
     }
 
     #[test]
@@ -295,6 +334,10 @@ mod tests {
         let of = |program: Program| arguments(&program, 1, &clients, &peers, Path::new("/d"));
         let flags = of(Program::Etcd("etcd".into()));
         assert_eq!(of(Program::Quorate("quorate".into()))[1..], flags);
+        let dtm = |program| dtm_flag(&program, at(7)).unwrap_or_default();
+        assert_eq!(dtm(Program::Quorate("q".into())), "--listen-dtm-urls=none");
+        assert_eq!(dtm(Program::QuorateDtm("q".into())), "--listen-dtm-urls=http://127.0.0.1:7");
+        assert_eq!(dtm(Program::Etcd("e".into())), "");
         let all = "n0=http://127.0.0.1:4,n1=http://127.0.0.1:5,n2=http://127.0.0.1:6";
         assert!(flags.contains(&format!("--initial-cluster={all}").into()));
         assert!(flags.contains(&"--listen-client-urls=http://127.0.0.1:2".into()));

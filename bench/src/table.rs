@@ -117,7 +117,7 @@ pub async fn run(options: &Options) -> Result<()> {
 }
 
 /// What else ran when the table was begun: nothing should.
-fn quiet(load: Option<f64>) -> String {
+pub fn quiet(load: Option<f64>) -> String {
     match load {
         None => "load average at the start unknown".to_owned(),
         Some(load) if load <= QUIET_LOAD => format!("load average at the start {load:.2}"),

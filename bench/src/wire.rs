@@ -10,8 +10,10 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use quorate_wire::dtmgimp::dtm_client::DtmClient;
 use quorate_wire::etcdserverpb::kv_client::KvClient;
 use quorate_wire::etcdserverpb::lease_client::LeaseClient;
+use quorate_wire::etcdserverpb::maintenance_client::MaintenanceClient;
 use quorate_wire::etcdserverpb::watch_client::WatchClient;
 use quorate_wire::v3lockpb::lock_client::LockClient;
 use std::future::Future;
@@ -57,6 +59,16 @@ impl Conn {
     /// A client of the key-value service.
     pub fn kv(&self) -> KvClient<Self> {
         KvClient::with_origin(self.clone(), self.origin.clone())
+    }
+
+    /// A client of global transactions.
+    pub fn dtm(&self) -> DtmClient<Self> {
+        DtmClient::with_origin(self.clone(), self.origin.clone())
+    }
+
+    /// A client of the maintenance service.
+    pub fn maintenance(&self) -> MaintenanceClient<Self> {
+        MaintenanceClient::with_origin(self.clone(), self.origin.clone())
     }
 
     /// A client of the watch service.

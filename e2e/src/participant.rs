@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -20,6 +21,8 @@ pub struct Asked {
     pub headers: String,
     /// The body.
     pub body: String,
+    /// When it had been read.
+    pub at: Instant,
 }
 
 impl Asked {
@@ -80,6 +83,12 @@ impl Participant {
     pub fn paths(&self) -> Vec<String> {
         self.asked().into_iter().map(|asked| asked.path).collect()
     }
+
+    /// What it was asked of one transaction, in order: for services that several tests share.
+    #[must_use]
+    pub fn asked_of(&self, gid: &str) -> Vec<Asked> {
+        self.asked().into_iter().filter(|asked| asked.parameter("gid") == gid).collect()
+    }
 }
 
 /// Answers all requests of one connection.
@@ -121,5 +130,5 @@ fn read(reader: &mut BufReader<&TcpStream>) -> Result<Option<Asked>> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let body = String::from_utf8_lossy(&body).into_owned();
-    Ok(Some(Asked { method, path, query, headers, body }))
+    Ok(Some(Asked { method, path, query, headers, body, at: Instant::now() }))
 }

@@ -50,7 +50,7 @@ impl Raw {
 
 /// A codec that leaves bytes alone.
 #[derive(Clone, Copy, Debug, Default)]
-struct Opaque;
+pub(crate) struct Opaque;
 
 impl Codec for Opaque {
     type Encode = Bytes;

@@ -147,10 +147,15 @@ pub fn run(program: &str, args: &[&str]) -> Result<Output> {
     Ok(output)
 }
 
-fn peer(name: &str) -> Option<PathBuf> {
+/// Where programs to test with are kept.
+#[must_use]
+pub fn peers() -> PathBuf {
     let folder = std::env::var_os("QUORATE_E2E_PEERS").map(PathBuf::from);
-    let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers"));
-    find(&folder, name, 4)
+    folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers"))
+}
+
+fn peer(name: &str) -> Option<PathBuf> {
+    find(&peers(), name, 4)
 }
 
 /// The first file `bin/NAME` at most `depth` folders below, in the order of names.

@@ -11,6 +11,7 @@ use quorate_node::{Failure, Input, Reply, Request, RequestId};
 
 use crate::check::Property;
 use crate::faults::FaultKind;
+use crate::global::travel::FIRST_GLOBAL_REQUEST;
 use crate::history::{Action, Operation, Outcome};
 use crate::rng::Rng;
 use crate::world::{Event, World};
@@ -129,6 +130,9 @@ impl World {
 
     /// A server answered: the answer travels, or the view is read first.
     pub(crate) fn reply(&mut self, id: NodeId, request: RequestId, reply: Reply<MemSnapshot>) {
+        if request.0 >= FIRST_GLOBAL_REQUEST {
+            return self.global_reply(id, request, reply);
+        }
         if request.0 >= FIRST_FOREIGN_REQUEST {
             return self.defragment_ends(id, request, &reply);
         }
@@ -269,6 +273,7 @@ impl World {
             self.queue.after_us(us, Event::Answer { op, outcome: Box::new(Outcome::Unknown) });
         }
         self.watches_break(id);
+        self.global_connections_break(id);
     }
 }
 

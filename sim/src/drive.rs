@@ -37,8 +37,8 @@ impl World {
             generation,
             request_timeout: Duration::from_secs(7),
             auto_compaction: self.spoil_auto_compaction(),
-            global_txn: quorate_global_txn::Config::default(),
-            outcall: quorate_outcall::limits::Limits::default(),
+            global_txn: self.global.config.clone(),
+            outcall: self.global.limits,
         }
     }
 
@@ -94,6 +94,7 @@ impl World {
         self.tally.bursts += 1;
         let was_idle = up.log_is_idle();
         up.records = 0;
+        up.applied_before = up.applied;
         let mut inbox = std::mem::take(&mut up.inbox);
         inbox.extend([Todo::Input(Input::Flush), Todo::Input(Input::Apply)]);
         self.trace.mark(now, &[id.0, inbox.len() as u64]);
@@ -211,8 +212,9 @@ impl World {
                 self.hub(id, HubInput::State { keyspace, revision, compact_revision });
             }
             Output::Reply { id: request, reply } => self.reply(id, request, reply),
-            // Nobody asks for global transactions here.
-            Output::Attempt { .. } | Output::AbortAttempt { .. } => {}
+            Output::Attempt { attempt, call, .. } => self.attempt(id, attempt, &call),
+            // Its answer may come all the same.
+            Output::AbortAttempt { .. } => {}
             Output::Sealed => {
                 self.spoil_sealed(id);
                 self.plan_checkpoint(id);

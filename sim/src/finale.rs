@@ -38,6 +38,7 @@ impl World {
             self.step_writer(id, WalInput::Retry);
             self.queue.after_us(50_000, Event::Start(id));
         }
+        self.services_heal();
     }
 
     /// Ends the run when time and work are enough, the clients have been quiet, and all agree.
@@ -61,10 +62,15 @@ impl World {
             None => 500,
             Some(since) => {
                 let apart = self.who_disagrees();
-                if apart.is_none() {
-                    self.over = true;
-                } else if now >= since.after_ms(AGREE_MS) {
-                    let what = apart.unwrap_or_default() + &self.standing();
+                let open = self.global_unfinished();
+                let is_late = now >= since.after_ms(AGREE_MS);
+                self.over = apart.is_none() && open.is_none() || is_late;
+                if is_late && let Some(open) = open {
+                    let what = open + &self.standing();
+                    self.violated(Property::GlobalEnd, what);
+                }
+                if is_late && let Some(apart) = apart {
+                    let what = apart + &self.standing();
                     self.violated(Property::Liveness, what);
                 }
                 300
@@ -127,11 +133,12 @@ impl World {
         self.check_watches_at_the_end();
         self.check_leases_at_the_end();
         self.check_quota();
+        self.check_global();
         self.check_linearizability();
     }
 
     /// Members that run.
-    fn running(&self) -> Vec<NodeId> {
+    pub(crate) fn running(&self) -> Vec<NodeId> {
         let leader = self.leader().and_then(|id| self.servers[&id].up());
         let Some(leader) = leader else { return Vec::new() };
         let members = leader.node.raft_machine().membership().members.iter();

@@ -20,6 +20,7 @@
 //! | `server`, `drive` | a machine, its clock, its process: bursts of inputs, outputs |
 //! | `storage`, `disk`, `transfer` | the log's disk, starts and crashes; log reads and snapshots |
 //! | `clients`, `workload`, `watchers`, `streams` | who uses it, and for what |
+//! | `global/` | global transactions: applications, services, calls |
 //! | `nemesis`, `network` | what breaks |
 //! | `finale`, `check/`, `model` | what must hold |
 //! | `run`, `hunt`, `report` | one seed; many; what they met |
@@ -35,6 +36,7 @@ pub mod disk;
 mod drive;
 pub mod faults;
 mod finale;
+mod global;
 pub mod history;
 pub mod hunt;
 pub mod model;
@@ -56,6 +58,7 @@ mod watchers;
 mod workload;
 mod world;
 
+pub use global::GlobalTally;
 pub use run::{Outcome, run};
 pub use world::Tally;
 

@@ -90,6 +90,7 @@ impl World {
         match kind {
             FaultKind::Partition | FaultKind::OneWay | FaultKind::SlowLink => {
                 self.break_network(kind, id);
+                self.cut_services_off(id);
             }
             FaultKind::PowerLoss | FaultKind::Kill => {
                 self.hit(kind, id);

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use quorate_consensus as consensus;
+use quorate_global_txn as global_txn;
 use quorate_wal as wal;
 
 use crate::check::Property;
@@ -86,6 +87,28 @@ planted! {
     CompactEarly = "compact-early", Compaction;
     /// A cancelled watcher goes on getting events.
     DeafToCancel = "deaf-to-cancel", Watch;
+    /// Participants have no barrier.
+    NoBarrier = "no-barrier", GlobalAtomicity;
+    /// A submit or an abort is acknowledged before it is in the log.
+    AnswerBeforeLog = "answer-before-log", GlobalDecisions;
+    /// Inside core: a second submit ends a transaction without its second phase (DTM's defect).
+    ResubmitEnds = "resubmit-ends", GlobalAtomicity;
+    /// Inside core: a driver acts upon a timeout that is not in the log.
+    CallBeforeApplied = "call-before-applied", GlobalCalls;
+    /// Inside core: a driver writes without comparing its epoch.
+    EpochNotCompared = "epoch-not-compared", GlobalCalls;
+    /// Inside core: a driver that hears of its deposition goes on.
+    GoesOnDeposed = "goes-on-deposed", GlobalCalls;
+    /// Inside core: a new driver does not read the index of what is due.
+    IndexNotRead = "index-not-read", GlobalEnd;
+    /// Inside core: only actions that are known to have succeeded are compensated.
+    CompensateOnlyKnown = "compensate-only-known", GlobalAtomicity;
+    /// Inside core: the first branch that has confirmed stands for all.
+    FirstConfirmEnds = "first-confirm-ends", GlobalAtomicity;
+    /// Inside core: a check-back that did not come through counts as "committed".
+    SilenceIsConsent = "silence-is-consent", GlobalDecisions;
+    /// Inside core: a timeout that lost its race against a submit is carried out.
+    StaleTimeout = "stale-timeout", GlobalDecisions;
     /// Inside core: a leader counts entries of earlier terms (Raft, figure 8).
     CountOldTerm = "count-old-term", LeaderCompleteness;
     /// Inside core: a follower takes entries whatever stands before them.
@@ -103,6 +126,23 @@ impl Planted {
         match self {
             Self::CountOldTerm => Some(consensus::PlantedBug::CountOldTerm),
             Self::SkipPredecessor => Some(consensus::PlantedBug::SkipPredecessor),
+            _ => None,
+        }
+    }
+
+    /// The bug of global transactions that it is, if it sits there.
+    #[must_use]
+    pub fn of_global_txn(self) -> Option<global_txn::PlantedBug> {
+        match self {
+            Self::ResubmitEnds => Some(global_txn::PlantedBug::ResubmitEnds),
+            Self::CallBeforeApplied => Some(global_txn::PlantedBug::CallBeforeApplied),
+            Self::EpochNotCompared => Some(global_txn::PlantedBug::EpochNotCompared),
+            Self::GoesOnDeposed => Some(global_txn::PlantedBug::GoesOnDeposed),
+            Self::IndexNotRead => Some(global_txn::PlantedBug::IndexNotRead),
+            Self::CompensateOnlyKnown => Some(global_txn::PlantedBug::CompensateOnlyKnown),
+            Self::FirstConfirmEnds => Some(global_txn::PlantedBug::FirstConfirmEnds),
+            Self::SilenceIsConsent => Some(global_txn::PlantedBug::SilenceIsConsent),
+            Self::StaleTimeout => Some(global_txn::PlantedBug::StaleTimeout),
             _ => None,
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::check::Property;
 use crate::faults::FaultKind;
+use crate::global::GlobalTally;
 use crate::hunt::Timed;
 
 /// Sums over seeds.
@@ -30,6 +31,7 @@ pub struct Report {
     messages: u64,
     holes: usize,
     simulated_ms: u64,
+    global: GlobalTally,
 }
 
 impl Report {
@@ -62,6 +64,7 @@ impl Report {
         self.messages += tally.messages;
         self.holes += tally.holes;
         self.simulated_ms += tally.simulated_ms;
+        self.global.add(&tally.global);
     }
 
     /// The distribution tells more than its middle: the longest seeds are what a hunt waits for.
@@ -122,6 +125,7 @@ impl fmt::Display for Report {
             self.simulated_ms as usize / seeds / 1_000
         )?;
         writeln!(f, "first write after healing  median {recovery} ms, longest {slowest} ms")?;
+        writeln!(f, "global transactions        {}", self.global)?;
         self.write_cpu(f)?;
         for property in Property::ALL {
             let found = self.violations.iter().filter(|(other, _)| other == property);

@@ -82,6 +82,8 @@ pub(crate) struct Running {
     /// The highest `Persisted` that the node was given.
     pub(crate) told: Seq,
     pub(crate) applied: u64,
+    /// The same before the process's last turn.
+    pub(crate) applied_before: u64,
     pub(crate) checkpoint_due: bool,
     /// Operations whose answer a client waits for.
     pub(crate) waiting: BTreeMap<u64, usize>,

@@ -156,11 +156,13 @@ impl World {
         self.trace.line(now, || format!("node {id} starts at applied {applied}"));
         self.tally.starts += 1;
         let last_batch = writer.persisted().max(Seq(1));
+        let now_ms = 1_750_000_000_000 + now.ms();
+        let wall = self.global.is_on.then_some(Todo::Input(Input::WallClock { now_ms }));
         let running = Running {
             node,
             writer,
             hub,
-            inbox: vec![Todo::Input(Input::Tick)],
+            inbox: wall.into_iter().chain([Todo::Input(Input::Tick)]).collect(),
             run_due: false,
             timer_at: None,
             flight: Default::default(),
@@ -168,6 +170,7 @@ impl World {
             last_batch,
             told: Seq(0),
             applied,
+            applied_before: applied,
             checkpoint_due: false,
             waiting: Default::default(),
             merge_asked: false,

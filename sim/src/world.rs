@@ -16,6 +16,8 @@ use quorate_wal::Output as WalOutput;
 use crate::check::{Checks, ClockBounds, Property};
 use crate::clients::Client;
 use crate::faults::{FaultCounts, FaultKind};
+use crate::global::travel::Due;
+use crate::global::{Global, GlobalTally};
 use crate::history::{Operation, Outcome};
 use crate::nemesis::Undo;
 use crate::network::Network;
@@ -88,6 +90,8 @@ pub(crate) enum Event {
     WatchTake { client: usize, stream: u64 },
     /// A watcher asks for progress, or misbehaves.
     WatchTick(usize),
+    /// Something about global transactions.
+    Global(Due),
     /// Something breaks.
     Nemesis,
     /// A fault ends.
@@ -141,6 +145,8 @@ pub struct Tally {
     pub recovery_ms: u64,
     /// Simulated time, in milliseconds.
     pub simulated_ms: u64,
+    /// Global transactions.
+    pub global: GlobalTally,
 }
 
 /// The world.
@@ -154,6 +160,7 @@ pub(crate) struct World {
     pub(crate) watch_clients: Vec<WatchClient>,
     pub(crate) history: Vec<Operation>,
     pub(crate) checks: Checks,
+    pub(crate) global: Global,
     pub(crate) tally: Tally,
     pub(crate) trace: Trace,
     pub(crate) rng_net: Rng,
@@ -184,6 +191,7 @@ impl World {
             watch_clients: Vec::new(),
             history: Vec::new(),
             checks: Checks::new(settings.only, clocks, options.auto_compaction),
+            global: Global::draw(settings.seed, &options, settings.planted),
             tally: Tally::default(),
             trace: Trace::new(settings.trace),
             rng_net: rng.split(1),
@@ -221,6 +229,7 @@ impl World {
         }
         self.populate_clients();
         self.populate_watchers();
+        self.populate_global();
         self.queue.at(Time::from_ms(CALM_UNTIL_MS), Event::Nemesis);
         self.queue.at(Time::from_ms(HEAL_MS), Event::Heal);
         self.queue.at(Time::from_ms(END_MS), Event::End);
@@ -305,6 +314,7 @@ impl World {
             }
             Event::WatchTake { client, stream } => self.watch_takes(client, stream),
             Event::WatchTick(client) => self.watch_ticks(client),
+            Event::Global(due) => self.global_due(due),
             Event::Nemesis => self.something_breaks(),
             Event::Undo(undo) => self.undo(undo),
             Event::Heal => self.heal(),

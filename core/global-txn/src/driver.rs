@@ -35,7 +35,7 @@ use crate::limits::{
 };
 use crate::machine::Context;
 use crate::planted::Bug;
-use crate::record::{Record, Status};
+use crate::record::{Kind, Record, Status};
 use crate::tally::Tally;
 use crate::transition::Event;
 use crate::write::{self, Found};
@@ -276,10 +276,22 @@ impl Driver {
         if let Some(entered) = entered {
             *entered += u64::from(moved);
         }
+        self.count_passed_through(kind, before.map(|(_, before)| before), status);
         if moved && Status::ALL.get(status).is_some_and(|status| status.is_final()) {
             self.tally.ended(&write::decode(&event.kv)?);
         }
         Ok(())
+    }
+
+    /// What has nothing to call succeeds in the moment in which it is submitted.
+    fn count_passed_through(&mut self, kind: usize, before: Option<usize>, status: usize) {
+        let place = |wanted: Status| Status::ALL.iter().position(|status| *status == wanted);
+        let (submitted, succeed) = (place(Status::Submitted), place(Status::Succeed));
+        let is_end = Some(status) == succeed && before != submitted && before != succeed;
+        if is_end && Kind::ALL.get(kind).is_some_and(|kind| *kind != Kind::Workflow) {
+            let entered = submitted.and_then(|at| self.figures.entered[kind].get_mut(at));
+            *entered.expect("a status is one of all") += 1;
+        }
     }
 
     /// A record has changed. One that was made under a time that is not the group's is stamped anew: its node's

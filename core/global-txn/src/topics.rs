@@ -3,6 +3,7 @@
 //! was acknowledged before is in it, one that was acknowledged after is not.
 
 use quorate_kv::{KeyRange, Op};
+use quorate_outcall::{Method, Target as Address, Wire};
 
 use crate::api::{Refused, Request};
 use crate::decide::Decision;
@@ -45,6 +46,10 @@ fn subscribe(found: Option<&Topic>, url: &str, remark: &str, at: Stamp) -> Resul
     if url.len() > MAX_URL || remark.len() > MAX_TEXT {
         return Err(Refused::error("the url or the remark is too long"));
     }
+    let method = Method::Get;
+    let can_call = |wire| Address::parse(url, wire).map(drop);
+    can_call(Wire::Http { method })
+        .or_else(|why| can_call(Wire::Grpc).map_err(|_| Refused::error(format!("{why}: {url}"))))?;
     let new = || Topic { created_wall_ms: at.wall_ms, ..Topic::default() };
     let mut topic = found.cloned().unwrap_or_else(new);
     if topic.subscribers.iter().any(|subscriber| subscriber.url == url) {

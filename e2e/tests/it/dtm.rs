@@ -15,19 +15,37 @@ use serde_json::{Value, json};
 const END: Duration = Duration::from_secs(20);
 
 /// A server with DTM's port, or `None` if the server is etcd.
+#[derive(Debug)]
 pub(crate) struct Dtm {
-    _server: Server,
+    server: Server,
     endpoint: String,
 }
 
 impl Dtm {
     pub(crate) fn start(name: &str) -> Result<Option<Self>> {
+        Self::start_with(name, &[])
+    }
+
+    /// As [`Self::start`], with flags.
+    pub(crate) fn start_with(name: &str, flags: &[&str]) -> Result<Option<Self>> {
         if skip_for_etcd(name, "which has no global transactions")? {
             return Ok(None);
         }
         let endpoint = format!("127.0.0.1:{}", ports::free()?);
-        let server = Server::start(&[&format!("--listen-dtm-urls=http://{endpoint}")])?;
-        Ok(Some(Self { _server: server, endpoint }))
+        let listen = format!("--listen-dtm-urls=http://{endpoint}");
+        let flags: Vec<&str> = flags.iter().copied().chain([listen.as_str()]).collect();
+        let server = Server::start(&flags)?;
+        Ok(Some(Self { server, endpoint }))
+    }
+
+    /// The process behind it.
+    pub(crate) fn server(&mut self) -> &mut Server {
+        &mut self.server
+    }
+
+    /// `host:port`, for HTTP and gRPC.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// What clients are given.
@@ -35,27 +53,27 @@ impl Dtm {
         format!("http://{}/api/dtmsvr", self.endpoint)
     }
 
-    fn get(&self, path: &str) -> Result<Value> {
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
         let answer = request(&self.endpoint, "GET", &format!("/api/dtmsvr/{path}"))?;
         ensure!(answer.status == 200, "{path}: {answer:?}");
         Ok(serde_json::from_str(&answer.body)?)
     }
 
-    fn post(&self, path: &str, body: &str) -> Result<Answer> {
+    pub(crate) fn post(&self, path: &str, body: &str) -> Result<Answer> {
         send(&self.endpoint, "POST", &format!("/api/dtmsvr/{path}"), body)
     }
 
     /// Status of a request with this JSON.
-    fn status(&self, path: &str, body: &Value) -> Result<u16> {
+    pub(crate) fn status(&self, path: &str, body: &Value) -> Result<u16> {
         Ok(self.post(path, &body.to_string())?.status)
     }
 
-    fn query(&self, gid: &str) -> Result<Value> {
+    pub(crate) fn query(&self, gid: &str) -> Result<Value> {
         self.get(&format!("query?gid={gid}"))
     }
 
     /// Waits until the transaction has ended; its status and rows as `op:status`.
-    fn end(&self, gid: &str) -> Result<(String, Vec<String>)> {
+    pub(crate) fn end(&self, gid: &str) -> Result<(String, Vec<String>)> {
         let begun = Instant::now();
         loop {
             let found = self.query(gid)?;
@@ -77,7 +95,7 @@ impl Dtm {
     }
 }
 
-fn rows(found: &Value) -> Vec<String> {
+pub(crate) fn rows(found: &Value) -> Vec<String> {
     let rows = found["branches"].as_array().cloned().unwrap_or_default();
     let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
     rows.iter().map(|row| format!("{}:{}", text(row, "op"), text(row, "status"))).collect()
@@ -95,7 +113,7 @@ fn branch_of(gid: &str, branch: &str, service: &Participant) -> Value {
     })
 }
 
-fn yes() -> Result<Participant> {
+pub(crate) fn yes() -> Result<Participant> {
     Participant::start(|_| (200, "{\"dtm_result\":\"SUCCESS\"}".to_owned()))
 }
 

@@ -14,11 +14,16 @@
 //! | `start_up` | wrong starts: one sentence, an exit code, nothing touched |
 //! | `operations` | `quorate status` and `quorate inspect`, which changes nothing |
 //! | `dtm` | global transactions over DTM's HTTP protocol: statuses, bodies, calls of branches |
+//! | `checklist` | what DTM promises its users, one test for each promise |
 //! | `dtmcli` | the same through DTM's Python client, unchanged |
+//! | `go_client` | and through its Go client: every kind, over HTTP, JSON-RPC and gRPC |
 //! | `demo` | `quorate demo order` under kills: the sums agree |
+//! | `databases` | branch barriers and XA over PostgreSQL, MariaDB and Redis, under kills |
 //! | `garbage` | bad bytes from one client do not disturb another |
 
+mod checklist;
 mod crash;
+mod databases;
 mod demo;
 mod disk_full;
 mod dtm;
@@ -26,6 +31,7 @@ mod dtmcli;
 mod durability;
 mod etcdctl;
 mod garbage;
+mod go_client;
 mod http;
 mod identity;
 mod kv;

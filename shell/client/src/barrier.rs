@@ -13,13 +13,34 @@
 //! How: a cancel first puts in the row of its try, as if it had come, with the reason `cancel`. If that
 //! worked the try had not come, and when it does come it finds its row taken.
 //!
-//! Left out: removing old rows. A row may go once its global transaction has ended and no call of it can
-//! still be on its way.
+//! | database | feature | table by default | made by | old rows removed by |
+//! |---|---|---|---|---|
+//! | SQLite | `sqlite` (default) | `barrier` | `create_sqlite_table` | `sqlite::clean` |
+//! | PostgreSQL | `postgres` | `dtm_barrier.barrier` | `postgres::create_table` | `postgres::clean` |
+//! | MySQL, MariaDB | `mysql` | `dtm_barrier.barrier` | `mysql::create_table` | `mysql::clean` |
+//! | Redis | `redis` | keys | | their time to live: `redis_barrier` |
+//!
+//! Table, columns and the constraint `uniq_barrier` are those of DTM's clients: services in other languages
+//! may use the same table of the same database. [`InTable`] is for a table of another name.
+//!
+//! A row may go once its global transaction has ended and no call of it can still be on its way. Nobody but
+//! you can know when that is, so cleaning is called by you, with an age that leaves room: days.
 
-mod sqlite;
+mod name;
+mod sql;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "mysql")]
+pub mod mysql;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+pub use name::TableName;
+pub use sql::{InTable, MIN_AGE};
+#[cfg(feature = "sqlite")]
 pub use sqlite::create_table as create_sqlite_table;
 
 use crate::branch::BranchCall;
@@ -40,6 +61,29 @@ pub struct Row<'a> {
     pub barrier_id: &'a str,
     /// The operation that put the row in; not part of the key.
     pub reason: &'a str,
+}
+
+/// Longest gid and branch id, in bytes: DTM's columns have these widths, and MySQL would cut what is longer, so
+/// that two rows became one.
+const MAX_NAME: usize = 128;
+/// Longest of the other columns, in bytes.
+const MAX_WORD: usize = 45;
+
+impl Row<'_> {
+    /// Refuses what one of the databases would not tell apart from something else.
+    fn check(&self) -> Result<(), Error> {
+        let names = [self.gid, self.branch_id].map(|name| (name, MAX_NAME));
+        let words =
+            [self.trans_type, self.op, self.barrier_id, self.reason].map(|word| (word, MAX_WORD));
+        for (text, most) in names.into_iter().chain(words) {
+            // MySQL compares without spaces at the end.
+            if text.len() > most || text.ends_with(' ') {
+                let why = format!("'{text}' is longer than {most} bytes, or ends with a space");
+                return Err(Error::Malformed(why));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The barrier table as seen inside an open local transaction of a database.
@@ -108,7 +152,8 @@ impl Barrier {
     /// not happened.
     ///
     /// # Errors
-    /// `Database`: roll back. `Settled`: the local transaction of a message that is decided already.
+    /// `Database`: roll back. `Settled`: the local transaction of a message that is decided already. `Malformed`:
+    /// a gid longer than 128 bytes.
     pub async fn enter<T: BarrierTable>(&mut self, transaction: &mut T) -> Result<Entry, Error> {
         self.entered += 1;
         let barrier_id = format!("{:02}", self.entered);
@@ -156,5 +201,7 @@ pub async fn check_back<T: BarrierTable>(transaction: &mut T, gid: &str) -> Resu
         reason: "rollback",
     };
     transaction.claim(row).await?;
-    Ok(transaction.reason(row).await?.as_deref() == Some("msg"))
+    // Not to see the row that is there is no answer: the message would be given up.
+    let reason = transaction.reason(row).await?.ok_or(sqlx::Error::RowNotFound)?;
+    Ok(reason == "msg")
 }

@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
+use crate::coordinator::Coordinator;
 use crate::error::Error;
 
 /// Which step of which global transaction a request carries out.
@@ -20,6 +21,9 @@ pub struct BranchCall {
     pub branch_id: String,
     /// The operation: `try`, `confirm`, `cancel`, `action`, `compensate`, ...
     pub op: String,
+    /// The base address of the coordinator, if the program that started the transaction made the call (`try`); empty if the
+    /// coordinator did. For branches that have branches themselves.
+    pub dtm: String,
 }
 
 impl BranchCall {
@@ -30,10 +34,7 @@ impl BranchCall {
     /// `Malformed` if one of them is missing or empty.
     pub fn from_query(query: &str) -> Result<Self, Error> {
         let value = |wanted: &str| {
-            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            let mut found = pairs.filter(|(name, _)| *name == wanted);
-            let value = found.next().map(|(_, value)| value.replace('+', " ")).unwrap_or_default();
-            let value = percent_decode_str(&value).decode_utf8_lossy().into_owned();
+            let value = parameter(query, wanted);
             if value.is_empty() {
                 return Err(Error::Malformed(format!("a call of a branch must carry '{wanted}'")));
             }
@@ -44,7 +45,20 @@ impl BranchCall {
             trans_type: value("trans_type")?,
             branch_id: value("branch_id")?,
             op: value("op")?,
+            dtm: parameter(query, "dtm"),
         })
+    }
+
+    /// The coordinator that the caller used, to begin nested branches with. It has connections of its own: keep it
+    /// where there are many calls, or use one that this service was configured with.
+    ///
+    /// # Errors
+    /// `Malformed` if the call does not name one.
+    pub fn coordinator(&self) -> Result<Coordinator, Error> {
+        if self.dtm.is_empty() {
+            return Err(Error::Malformed("the call does not carry 'dtm'".to_owned()));
+        }
+        Ok(Coordinator::new(&self.dtm))
     }
 
     /// The operation that this one undoes, if it undoes one.
@@ -56,6 +70,14 @@ impl BranchCall {
             _ => None,
         }
     }
+}
+
+/// A parameter of a query string; empty if there is none.
+pub(crate) fn parameter(query: &str, wanted: &str) -> String {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let mut found = pairs.filter(|(name, _)| *name == wanted);
+    let value = found.next().map(|(_, value)| value.replace('+', " ")).unwrap_or_default();
+    percent_decode_str(&value).decode_utf8_lossy().into_owned()
 }
 
 impl<S: Sync> FromRequestParts<S> for BranchCall {

@@ -2,24 +2,28 @@
 //!
 //! Every request may be sent again if its answer was lost: preparing, registering and submitting twice is
 //! the same as once. (That is Quorate's promise. DTM refuses a branch that is registered twice, and a
-//! transaction of it that is submitted twice may skip its second phase: use [`Patience::NONE`] there.)
+//! transaction of it that is submitted twice may skip its second phase: use [`Patience::NONE`] and a single
+//! address there.)
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::http::{Answer, Http, Patience};
+use crate::http::{Answer, Http, Patience, is_answerless};
 use crate::options::Options;
 
 /// How long a request may take if nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A coordinator. Cheap to clone.
+/// A coordinator: one server, or the members of a cluster. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Coordinator {
-    base: String,
+    addresses: Addresses,
     http: Http,
     branches: Http,
     patience: Patience,
@@ -30,8 +34,20 @@ impl Coordinator {
     /// The coordinator at this base address, such as `http://127.0.0.1:36789/api/dtmsvr`.
     #[must_use]
     pub fn new(base: &str) -> Self {
+        Self::among(&[base])
+    }
+
+    /// The coordinator whose members have these base addresses, any of which may be asked. The first one is
+    /// asked until it does not answer, then the next one, until that does not answer; clones go on together.
+    /// Each is asked at least once before a request is given up.
+    ///
+    /// # Panics
+    /// Without any address.
+    #[must_use]
+    pub fn among(bases: &[impl AsRef<str>]) -> Self {
+        assert!(!bases.is_empty(), "a coordinator has an address");
         Self {
-            base: base.trim_end_matches('/').to_owned(),
+            addresses: Addresses::new(bases),
             http: Http::new(TIMEOUT),
             branches: Http::new(TIMEOUT),
             patience: Patience::NONE,
@@ -59,10 +75,10 @@ impl Coordinator {
         Self { http: Http::new(coordinator), branches: Http::new(branch), ..self }
     }
 
-    /// Where it is.
+    /// Where it is; of several addresses the one that is asked next.
     #[must_use]
     pub fn base(&self) -> &str {
-        &self.base
+        self.addresses.base(self.addresses.current())
     }
 
     /// How requests to it are sent, for their figures.
@@ -112,8 +128,7 @@ impl Coordinator {
     /// # Errors
     /// `Unavailable`; `Failed` also for an answer that is not JSON.
     pub async fn get(&self, path: &str) -> Result<Value, Error> {
-        let url = format!("{}/{path}", self.base);
-        let Answer { status, body } = self.http.get(&url, self.patience).await?;
+        let (url, Answer { status, body }) = self.ask(path, None).await?;
         let message = || String::from_utf8_lossy(&body).into_owned();
         match (status, serde_json::from_slice(&body)) {
             (200, Ok(value)) => Ok(value),
@@ -154,10 +169,54 @@ impl Coordinator {
         self.post("registerBranch", body).await
     }
 
-    async fn post(&self, path: &str, body: &Map<String, Value>) -> Result<(), Error> {
-        let url = format!("{}/{path}", self.base);
+    /// A POST with an answer of its own. As in [`Self::get`] only the status counts: what was recorded may hold
+    /// any word.
+    pub(crate) async fn post_for(
+        &self,
+        path: &str,
+        body: &Map<String, Value>,
+    ) -> Result<Value, Error> {
         let json = Bytes::from(Value::Object(body.clone()).to_string());
-        self.http.post(&url, json, self.patience).await?.result(&url).map(drop)
+        let (url, Answer { status, body }) = self.ask(path, Some(json)).await?;
+        let message = || String::from_utf8_lossy(&body).into_owned();
+        match (status, serde_json::from_slice(&body)) {
+            (200, Ok(value)) => Ok(value),
+            (409, _) => Err(Error::Refused(message())),
+            (503, _) => Err(Error::Unavailable { url, why: message() }),
+            _ => Err(Error::Failed { url, status, message: message() }),
+        }
+    }
+
+    async fn post(&self, path: &str, body: &Map<String, Value>) -> Result<(), Error> {
+        let json = Bytes::from(Value::Object(body.clone()).to_string());
+        let (url, answer) = self.ask(path, Some(json)).await?;
+        answer.result(&url).map(drop)
+    }
+
+    /// Asks one address after the other, with a pause whenever all have been asked; gives who answered, too.
+    async fn ask(&self, path: &str, json: Option<Bytes>) -> Result<(String, Answer), Error> {
+        let deadline = Instant::now() + self.patience.total;
+        let mut asked = 0;
+        loop {
+            let at = self.addresses.current();
+            let url = format!("{}/{path}", self.addresses.base(at));
+            let result = match &json {
+                Some(json) => self.http.post(&url, json.clone(), Patience::NONE).await,
+                None => self.http.get(&url, Patience::NONE).await,
+            };
+            if !is_answerless(&result) {
+                return result.map(|answer| (url, answer));
+            }
+            self.addresses.leave(at);
+            asked += 1;
+            if asked % self.addresses.len() == 0 {
+                if Instant::now() + self.patience.pause >= deadline {
+                    return result.map(|answer| (url, answer));
+                }
+                tokio::time::sleep(self.patience.pause).await;
+            }
+            self.http.count_repeated();
+        }
     }
 
     /// Calls a branch from this program: an empty body is a GET, as when the coordinator calls.
@@ -171,9 +230,49 @@ impl Coordinator {
         answer?.result(url)
     }
 
-    fn unreadable(&self, path: &str, answer: &Value) -> Error {
-        let url = format!("{}/{path}", self.base);
+    /// Calls a branch by POST, whatever its body.
+    pub(crate) async fn post_branch(&self, url: &str, body: &str) -> Result<Bytes, Error> {
+        let body = Bytes::from(body.to_owned());
+        self.branches.post(url, body, self.branch_patience).await?.result(url)
+    }
+
+    pub(crate) fn unreadable(&self, path: &str, answer: &Value) -> Error {
+        let url = format!("{}/{path}", self.base());
         Error::Failed { url, status: 200, message: answer.to_string() }
+    }
+}
+
+/// Base addresses, and which of them is asked.
+#[derive(Clone, Debug)]
+struct Addresses {
+    bases: Arc<[String]>,
+    current: Arc<AtomicUsize>,
+}
+
+impl Addresses {
+    fn new(bases: &[impl AsRef<str>]) -> Self {
+        let base = |base: &str| base.trim_end_matches('/').to_owned();
+        let bases = bases.iter().map(|given| base(given.as_ref()));
+        Self { bases: bases.collect(), current: Arc::default() }
+    }
+
+    fn len(&self) -> usize {
+        self.bases.len()
+    }
+
+    fn base(&self, at: usize) -> &str {
+        &self.bases[at]
+    }
+
+    fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// The one at `at` does not answer. Nothing changes if somebody else has found that out already.
+    fn leave(&self, at: usize) {
+        let next = (at + 1) % self.len();
+        let _moved_on =
+            self.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
@@ -208,6 +307,46 @@ pub(crate) fn with_query(url: &str, parameters: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn nobody() -> String {
+        let free = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        format!("http://{}", free.local_addr().expect("bound"))
+    }
+
+    /// Answers each request on a connection of its own.
+    async fn somebody() -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let base = format!("http://{}/", listener.local_addr().expect("bound"));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _request = stream.read(&mut [0; 4096]).await;
+                let answer = "HTTP/1.1 200 OK\r\ncontent-length: 11\r\nconnection: close\r\n\r\n{\"gid\":\"g\"}";
+                let _gone = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        base
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_asked_and_kept() {
+        let bases = [nobody().await, nobody().await, somebody().await];
+        let coordinator = Coordinator::among(&bases);
+        let clone = coordinator.clone();
+        assert_eq!(coordinator.new_gid().await.expect("the third answers"), "g");
+        assert_eq!((coordinator.http().attempts(), coordinator.http().repeated()), (3, 2));
+        assert_eq!(clone.base(), bases[2].trim_end_matches('/'));
+        assert_eq!(clone.new_gid().await.expect("asked at once"), "g");
+        assert_eq!(clone.http().attempts(), 4);
+    }
+
+    #[tokio::test]
+    async fn each_address_is_asked_once_without_patience() {
+        let coordinator = Coordinator::among(&[nobody().await, nobody().await]);
+        let result = coordinator.new_gid().await;
+        assert!(matches!(result, Err(Error::Unavailable { .. })), "{result:?}");
+        assert_eq!(coordinator.http().attempts(), 2);
+    }
 
     #[test]
     fn parameters_are_appended_and_escaped() {

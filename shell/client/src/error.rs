@@ -38,7 +38,19 @@ pub enum Error {
     /// change must not be made (again).
     #[error("this message's local transaction is settled already")]
     Settled,
+    /// A workflow has not ended: a step neither succeeded nor failed, or could not be recorded. The
+    /// coordinator calls back; running it again goes on where it stopped.
+    #[error("the workflow has not ended: {0}")]
+    Unfinished(String),
+    /// A workflow's function does something else than it did in an earlier run. It is not ended either way:
+    /// a person has to look.
+    #[error("{0}, which an earlier run of it contradicts")]
+    Diverged(String),
     /// The branch's own database. Its transaction is rolled back.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+    /// The branch's Redis: its change may have been made or not. The call may come again.
+    #[cfg(feature = "redis")]
+    #[error("redis: {0}")]
+    Redis(#[from] redis::RedisError),
 }

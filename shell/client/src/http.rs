@@ -106,17 +106,17 @@ impl Http {
         let deadline = Instant::now() + patience.total;
         loop {
             let result = self.attempt(method.clone(), url, body.clone()).await;
-            let answerless = match &result {
-                Ok(answer) => answer.status == 503,
-                Err(Error::Unavailable { .. }) => true,
-                Err(_) => false,
-            };
-            if !answerless || Instant::now() + patience.pause >= deadline {
+            if !is_answerless(&result) || Instant::now() + patience.pause >= deadline {
                 return result;
             }
             tokio::time::sleep(patience.pause).await;
-            self.counts.repeated.fetch_add(1, Ordering::Relaxed);
+            self.count_repeated();
         }
+    }
+
+    /// The next attempt is a further one at the same request.
+    pub(crate) fn count_repeated(&self) {
+        self.counts.repeated.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn attempt(&self, method: Method, url: &str, body: Bytes) -> Result<Answer, Error> {
@@ -141,6 +141,15 @@ impl Http {
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         let body = body.map_err(|error| error.to_string())?.to_bytes();
         Ok(Answer { status, body })
+    }
+}
+
+/// Whether the same request may be sent again, there or elsewhere.
+pub(crate) fn is_answerless(result: &Result<Answer, Error>) -> bool {
+    match result {
+        Ok(answer) => answer.status == 503,
+        Err(Error::Unavailable { .. }) => true,
+        Err(_) => false,
     }
 }
 

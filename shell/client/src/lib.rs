@@ -26,8 +26,13 @@
 //! # }
 //! ```
 //!
-//! Left out so far: TLS, gRPC, XA, workflows, and barriers over other databases than SQLite. The trait
-//! [`BarrierTable`] is all that another database has to fill in.
+//! | for | see | cargo feature |
+//! |---|---|---|
+//! | branches over SQLite, PostgreSQL, MySQL and MariaDB | [`barrier`] | `sqlite` (default), `postgres`, `mysql` |
+//! | branches over Redis | `redis_barrier` | `redis` |
+//! | branches whose database keeps the change ready: XA | [`xa`] | `postgres`, `mysql` |
+//!
+//! Left out so far: TLS and gRPC. The trait [`BarrierTable`] is all that another database has to fill in.
 
 pub mod barrier;
 pub mod branch;
@@ -36,8 +41,13 @@ pub mod error;
 pub mod http;
 pub mod message;
 pub mod options;
+#[cfg(feature = "redis")]
+pub mod redis_barrier;
 pub mod saga;
 pub mod tcc;
+pub mod three_phase;
+pub mod workflow;
+pub mod xa;
 
 pub use barrier::{Barrier, BarrierTable, Entry};
 pub use branch::{BranchCall, BranchError, Done};
@@ -47,4 +57,7 @@ pub use http::{Http, Patience};
 pub use message::Message;
 pub use options::Options;
 pub use saga::{Saga, SagaStep};
-pub use tcc::{Tcc, TccBranch};
+pub use tcc::{NestedTcc, Tcc, TccBranch};
+pub use three_phase::{Participant, ThreePhase, ThreePhaseBranch, Told};
+pub use workflow::{Ended, Flow, StepError, Workflows};
+pub use xa::{Xa, XaBranch, XaCall};

@@ -53,6 +53,7 @@ impl Message {
             trans_type: "msg".to_owned(),
             branch_id: "00".to_owned(),
             op: "msg".to_owned(),
+            dtm: String::new(),
         })
     }
 

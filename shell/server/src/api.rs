@@ -3,3 +3,6 @@
 
 pub mod dtm;
 pub mod etcd;
+pub(crate) mod stored;
+pub(crate) mod time;
+pub mod v1;

@@ -8,12 +8,13 @@ mod demo;
 mod inspect;
 mod serve;
 mod status;
+mod txn;
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::Persona;
-use crate::config::flags::FLAGS;
+use crate::config::flags::{FLAGS, HEADINGS};
 use crate::exit::Fatal;
 use crate::terminal::say;
 
@@ -41,6 +42,7 @@ fn dispatch(args: &[String]) -> Result<(), Fatal> {
         Some("serve") => serve::serve(persona, &rest[1..]),
         _ if persona == Persona::Etcd => serve::serve(persona, rest),
         Some("status") => status::status(&rest[1..]),
+        Some("txn") => txn::txn(&rest[1..]),
         Some("demo") => demo::demo(&rest[1..]),
         Some("demo-service") => demo::service(&rest[1..]),
         Some("inspect") => inspect::inspect(&rest[1..]),
@@ -62,6 +64,7 @@ fn help() -> Result<(), Fatal> {
     say(format_args!("quorate: a replicated key-value store behind the etcd API\n"));
     say(format_args!("  quorate serve [flags]                     run a server"));
     say(format_args!("  quorate status [--endpoints URLS] [--json]   show a cluster"));
+    say("  quorate txn ls|show|retry|skip|force|stop     see and operate global transactions");
     say("  quorate demo order [flags]                orders over four services, under kills");
     say(format_args!(
         "  quorate inspect DIR [--json]              check a data directory offline\n"
@@ -70,6 +73,9 @@ fn help() -> Result<(), Fatal> {
         "Flags of serve (also QUORATE_NAME=... in the environment, name = ... in a file):"
     ));
     for flag in FLAGS {
+        if let Some((_, heading)) = HEADINGS.iter().find(|(first, _)| *first == flag.name) {
+            say(format_args!("{heading}"));
+        }
         say(format_args!("  --{:<32} {}", format!("{} {}", flag.name, flag.value), flag.help));
     }
     say(format_args!(

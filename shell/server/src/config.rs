@@ -9,6 +9,7 @@ pub mod flags;
 pub mod layers;
 #[cfg(test)]
 mod tests;
+pub mod transactions;
 pub mod values;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use quorate_node::AutoCompaction;
 
 use crate::exit::Fatal;
 use layers::{Layers, Setting};
+use transactions::Transactions;
 use values::Url;
 
 /// The quota that etcd has when none is asked for, in bytes.
@@ -97,6 +99,8 @@ pub struct Config {
     pub runtimes: usize,
     /// Processes to run on loopback.
     pub nodes: usize,
+    /// Global transactions, and the calls that they make.
+    pub transactions: Transactions,
     /// What was given and has no effect.
     pub ignored: Vec<String>,
 }
@@ -115,17 +119,23 @@ impl Config {
         layers.add_flags(args)?;
         layers.add_env("QUORATE_", env.clone())?;
         if persona == Persona::Etcd {
-            layers.add_env("ETCD_", env.filter(|(name, _)| name != "ETCD_UNSUPPORTED_ARCH"))?;
+            let etcds = env.clone().filter(|(name, _)| name != "ETCD_UNSUPPORTED_ARCH");
+            layers.add_env("ETCD_", etcds)?;
         }
         if let Some(file) = layers.get("config").cloned() {
             let text = std::fs::read_to_string(&file.value)
                 .map_err(|error| Fatal::Usage(format!("{}: {error}", file.value)))?;
             layers.add_file(&file.value, &text)?;
         }
-        Self::from_layers(persona, &layers)
+        let transactions = transactions::read(&layers, env)?;
+        Self::from_layers(persona, &layers, transactions)
     }
 
-    fn from_layers(persona: Persona, layers: &Layers) -> Result<Self, Fatal> {
+    fn from_layers(
+        persona: Persona,
+        layers: &Layers,
+        transactions: Transactions,
+    ) -> Result<Self, Fatal> {
         let name = text(layers, "name", "default");
         let listen_client = urls(layers, "listen-client-urls", &[local(2379)])?;
         let listen_peer = urls(layers, "listen-peer-urls", &[local(2380)])?;
@@ -149,6 +159,7 @@ impl Config {
             log_level: log_level(layers)?,
             runtimes: count(layers, "runtimes", default_runtimes(), 1, 64, "threads")?,
             nodes: nodes(layers)?,
+            transactions,
             ignored: layers.ignored.clone(),
             peer_asked: layers.get("listen-peer-urls").is_some(),
             listen_dtm: listen_dtm(persona, layers)?,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_consensus::{NodeId, Term};
 use quorate_kv::{Command, KeyspaceId, LeaseId, LeaseStatus, Reply as KvReply, View};
-use quorate_node::{Failure, MemberChange, MemberInfo, Reply, Request, RequestId, Stamp, Status};
+use quorate_node::{Failure, LayerFigures, MemberChange, MemberInfo, Reply, Request, RequestId, Stamp, Status};
 use tokio::sync::oneshot;
 
 use crate::Snapshot;
@@ -246,6 +246,17 @@ impl Handle {
     pub async fn status(&self) -> Result<Status, Failure> {
         match self.ask(Request::Status, 0).await? {
             Reply::Status(status) => Ok(*status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What global transactions and calls to other services count on this node.
+    ///
+    /// # Errors
+    /// `Stopped`, `Overloaded`.
+    pub async fn layer_figures(&self) -> Result<LayerFigures, Failure> {
+        match self.ask(Request::LayerFigures, 0).await? {
+            Reply::LayerFigures(figures) => Ok(*figures),
             other => Err(unexpected(&other)),
         }
     }

@@ -129,7 +129,7 @@ fn alarm_name(kind: AlarmKind) -> &'static str {
 }
 
 async fn metrics(faces: &Faces) -> Response<Body> {
-    let Faces { api, wal, checkpoints } = faces;
+    let Faces { api, wal, checkpoints, .. } = faces;
     let Ok(status) = api.handle.status().await else {
         return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "server stopped\n".to_owned());
     };
@@ -142,7 +142,9 @@ async fn metrics(faces: &Faces) -> Response<Body> {
         snapshots_installed: api.handle.shared().snapshots_installed(),
         segments: wal.segments(),
     };
-    answer(StatusCode::OK, METRICS, api.metrics.text(&figures))
+    let mut text = api.metrics.text(&figures);
+    text += &crate::api::dtm::figures::text(&api.handle, &api.metrics).await.unwrap_or_default();
+    answer(StatusCode::OK, METRICS, text)
 }
 
 /// One condition of being alive or ready.

@@ -96,6 +96,16 @@ impl Inbox {
         self.put(state, input);
     }
 
+    /// Many of them at once, leaving `inputs` empty.
+    pub fn internal_all(&self, inputs: &mut Vec<Input>) {
+        if inputs.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        state.inputs.append(inputs);
+        self.wake(state);
+    }
+
     /// What `peer` says it has seen of this node. Messages of that connection are pushed after it.
     pub fn told(&self, peer: NodeId, seen: Witness) {
         let mut state = self.lock();

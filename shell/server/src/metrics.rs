@@ -2,6 +2,8 @@
 //!
 //! Counters of calls are kept here; everything else is asked of whoever knows it when somebody looks.
 
+pub mod dtm;
+
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -78,6 +80,8 @@ pub struct Metrics {
     started_at: SystemTime,
     /// Open connections of clients.
     pub connections: AtomicU64,
+    /// Requests of DTM's clients.
+    pub dtm: dtm::Requests,
 }
 
 impl Default for Metrics {
@@ -86,6 +90,7 @@ impl Default for Metrics {
             calls: METHODS.iter().map(|_| Calls::default()).collect(),
             started_at: SystemTime::now(),
             connections: AtomicU64::new(0),
+            dtm: dtm::Requests::default(),
         }
     }
 }

@@ -12,6 +12,9 @@
 //! 3. `http` and `grpc`: the request is composed and the answer read, both bounded. `redirect` follows as Go's client does,
 //!    which is the one of DTM.
 //!
+//! Each runtime has one, with connections of its own; `node_thread` sends all attempts at one destination to the same
+//! runtime, so that its connections stay in use (`lane_of`). `results` carries back how attempts ended.
+//!
 //! All of it happens within the attempt's timeout; whoever runs out of it, or is aborted, drops the connection (HTTP/1.1)
 //! or resets the stream (HTTP/2), so that the participant can notice.
 //!
@@ -26,6 +29,7 @@ pub mod limits;
 mod names;
 mod pool;
 mod redirect;
+mod results;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -33,10 +37,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_outcall::{AttemptId, AttemptResult, Call, CallFailure, Wire};
+use quorate_outcall::{AttemptId, AttemptResult, Call, CallFailure, Target, Wire};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
+pub use results::Results;
 pub use tls::TlsError;
 
 /// What an operator chooses.
@@ -54,6 +59,14 @@ pub struct Executor {
     caller: Arc<Caller>,
     deliver: Arc<dyn Fn(AttemptId, AttemptResult) + Send + Sync>,
     under_way: Arc<UnderWay>,
+}
+
+/// Which of so many runtimes makes the calls to the destination of this URL: always the same one.
+#[must_use]
+pub fn lane_of(call: &Call, lanes: usize) -> usize {
+    let authority = Target::parse(&call.url, call.wire).map_or("", |target| target.authority);
+    let hash = xxhash_rust::xxh3::xxh3_64(authority.as_bytes());
+    usize::try_from(hash % lanes.max(1) as u64).expect("lanes are few")
 }
 
 /// What attempts share.

@@ -313,8 +313,8 @@ fn node_config(config: &Config, id: NodeId, generation: u64, boot: u64) -> quora
         // etcd's: five seconds and two elections.
         request_timeout: crate::limits::REQUEST_TIMEOUT + 2 * config.election_timeout,
         auto_compaction: config.auto_compaction,
-        global_txn: quorate_global_txn::Config::default(),
-        outcall: quorate_outcall::limits::Limits::default(),
+        global_txn: config.transactions.global_txn.clone(),
+        outcall: config.transactions.limits,
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::api::etcd::{self, Api};
+use crate::api::v1;
 use crate::grpc::{self, Body};
 use crate::http as plain;
 use crate::limits::{
@@ -38,6 +39,8 @@ const HANDED_OVER: usize = 1024;
 pub struct Faces {
     /// etcd's API.
     pub api: Api,
+    /// What operators ask over HTTP.
+    pub v1: v1::Api,
     /// The log, for its figures.
     pub wal: WalHandle,
     /// Checkpoints of the engine, for their figures.
@@ -162,6 +165,9 @@ async fn connection<F, R, B>(
 async fn call(faces: Faces, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     if request.version() == Version::HTTP_2 && grpc::is_grpc(request.headers()) {
         return Ok(etcd::call(faces.api, request).await);
+    }
+    if v1::is_ours(request.uri().path()) {
+        return Ok(Box::pin(v1::call(&faces.v1, request)).await);
     }
     Ok(Box::pin(plain::call(&faces, &request)).await)
 }

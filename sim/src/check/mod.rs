@@ -8,6 +8,7 @@
 mod compaction;
 mod durability;
 mod election_safety;
+mod global_txns;
 mod leader_completeness;
 mod lease_expiry;
 pub mod linearizability;
@@ -29,6 +30,7 @@ use quorate_node::AutoCompaction;
 pub use compaction::Compaction;
 pub use durability::{Durability, check_final_state};
 pub use election_safety::ElectionSafety;
+pub use global_txns::{GlobalTxns, Internal};
 pub use leader_completeness::check_leader;
 pub use lease_expiry::{ClockBounds, LeaseExpiry, LeaseFact};
 pub use log_matching::LogMatching;
@@ -84,6 +86,14 @@ properties! {
     Quota = "quota",
     /// Automatic compaction keeps what it promised to keep.
     Compaction = "compaction",
+    /// A server calls a participant only when the log says so, and only while it owns the shard.
+    GlobalCalls = "global_calls",
+    /// What clients were told of a global transaction stands.
+    GlobalDecisions = "global_decisions",
+    /// A global transaction happens at all of its participants or at none.
+    GlobalAtomicity = "global_atomicity",
+    /// A global transaction ends when the faults have.
+    GlobalEnd = "global_end",
     /// A server stops only for its disk, and starts again unless its data is damaged.
     Availability = "availability",
     /// When the faults end, work goes on, and all servers agree.
@@ -138,6 +148,8 @@ pub struct Checks {
     pub quota: Quota,
     /// Compactions.
     pub compaction: Compaction,
+    /// Global transactions.
+    pub global: GlobalTxns,
 }
 
 impl Checks {
@@ -156,6 +168,7 @@ impl Checks {
             revisions: MonotoneRevisions::default(),
             quota: Quota::default(),
             compaction: Compaction::new(compaction, clocks.fast_ppm),
+            global: GlobalTxns::default(),
         }
     }
 
@@ -228,6 +241,9 @@ impl Checks {
         self.note(Property::StateMachineSafety, at, result);
         for fact in facts {
             self.learn(at, fact);
+        }
+        for (property, result) in self.global.learn(self.machine.internal()) {
+            self.note(property, at, result);
         }
     }
 

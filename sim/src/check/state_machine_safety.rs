@@ -14,9 +14,9 @@ use quorate_kv::{
     AlarmKind, At, Command, EventBatch, KeyRange, KeyspaceId, Kv, Reply, View, codec,
 };
 
-use super::Log;
 use super::lease_expiry::LeaseFact;
 use super::linearizability::Hints;
+use super::{Internal, Log};
 use crate::model::Change;
 
 /// Command entries whose first byte is below this are for the key-value machine (`docs/format.md`).
@@ -56,6 +56,7 @@ pub struct StateMachineSafety {
     kv: Kv,
     engine: MemEngine,
     events: BTreeMap<i64, EventBatch>,
+    internal: Vec<Internal>,
 }
 
 impl StateMachineSafety {
@@ -69,6 +70,18 @@ impl StateMachineSafety {
     #[must_use]
     pub fn events(&self) -> &BTreeMap<i64, EventBatch> {
         &self.events
+    }
+
+    /// Changes in the keyspace of the layers, in order.
+    #[must_use]
+    pub fn internal(&self) -> &[Internal] {
+        &self.internal
+    }
+
+    /// A hash of that keyspace.
+    pub fn internal_hash(&mut self) -> u32 {
+        let view = self.kv.view(quorate_global_txn::KEYSPACE, self.engine.snapshot());
+        view.hash().expect("the in-memory engine does not fail")
     }
 
     /// The reference machine's revision.
@@ -152,16 +165,22 @@ impl StateMachineSafety {
         let Some((id, command)) = command_of(entry) else {
             return self.kv.apply_nothing(at);
         };
-        let Payload::Command { data, .. } = &entry.payload else {
+        let Payload::Command { data, origin } = &entry.payload else {
             unreachable!("only command entries have commands");
         };
         let before = lease_of(&command).map(|lease| self.kv.lease(id, lease).is_some());
         let applied = self.kv.apply(&mut self.engine, at, data);
         let applied = applied.expect("the reference decodes what it has just decoded");
         self.engine.publish();
-        if let Some(batch) = applied.events.filter(|batch| batch.keyspace == KeyspaceId::ETCD) {
-            facts.push(Fact::Reached(batch.revision.0));
-            self.events.insert(batch.revision.0, batch);
+        match applied.events {
+            Some(batch) if batch.keyspace == KeyspaceId::ETCD => {
+                facts.push(Fact::Reached(batch.revision.0));
+                self.events.insert(batch.revision.0, batch);
+            }
+            Some(batch) => {
+                self.internal.push(Internal { index: at.index, origin: *origin, batch });
+            }
+            None => {}
         }
         let after = lease_of(&command).map(|lease| self.kv.lease(id, lease).is_some());
         let reply = applied.reply.as_ref().ok();

@@ -32,6 +32,7 @@ fn barrier(op: &str) -> Barrier {
         trans_type: "tcc".to_owned(),
         branch_id: "01".to_owned(),
         op: op.to_owned(),
+        dtm: String::new(),
     })
 }
 

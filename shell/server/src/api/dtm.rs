@@ -2,45 +2,51 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `received` | a request's body, bounded |
 //! | `lenient`, `body`, `branch`, `query` | what clients send, to the machine's requests |
 //! | `answer`, `show`, `time` | outcomes, transactions and branches, to what clients read |
 //! | `rpc`, `grpc` | the same over JSON-RPC; over gRPC, on the same port |
-//! | `stored` | transactions in the keyspace, for the two routes that read them |
+//! | `topics` | who hears of a message |
+//! | `figures` | what Prometheus reads |
+//! | `trace` | trace context, from requests to calls |
 //! | `gid` | names for new transactions |
 //! | `accept` | the connections |
 //!
 //! Whatever changes something is one request to the machine on this node, which answers when its change is
 //! applied. `query` and `all` read a linearizable view and ask the machine nothing.
 //!
-//! Left out so far: topics (`subscribe` and so on), the console, `/api/metrics`.
+//! Left out so far: the console.
 
 mod accept;
 mod answer;
 mod body;
 mod branch;
+pub(crate) mod figures;
 mod gid;
 mod grpc;
 mod lenient;
 mod query;
+mod received;
 mod rpc;
 mod show;
-mod stored;
-mod time;
+mod topics;
+mod trace;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use quorate_global_txn::{GlobalTxnId, KEYSPACE, Kind, Reply, Status};
+use quorate_global_txn::{GlobalTxnId, Kind, Reply, Status};
 use quorate_kv::{ReadError, View};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 pub use accept::start;
+pub use trace::Trace;
 
 use crate::Snapshot;
+use crate::api::stored::{self, Filter, Found, Order, Walk};
+use crate::api::time;
 use crate::grpc as wire;
 use crate::grpc::Body;
 use crate::handle::Handle;
@@ -48,7 +54,7 @@ use crate::metrics::Metrics;
 use answer::Problem;
 use lenient::{Object, Unreadable, object};
 use query::Query;
-use stored::Filter;
+use received::BODY_TIME;
 
 const BASE: &str = "/api/dtmsvr/";
 
@@ -72,15 +78,25 @@ pub struct Api {
     pub stopping: watch::Receiver<bool>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The trace that the request belongs to.
+    pub trace: Trace,
 }
 
 type Outcome = Result<Value, Problem>;
 
-/// Answers a request.
+/// Answers a request, and counts it.
 pub(crate) async fn call(api: &Api, request: Request<Incoming>) -> Response<Body> {
-    if wire::is_grpc(request.headers()) {
-        return grpc::call(api, request).await;
-    }
+    let is_grpc = wire::is_grpc(request.headers());
+    let begun = api.metrics.dtm.begin(is_grpc, request.uri().path());
+    let response =
+        if is_grpc { grpc::call(api, request).await } else { plain(api, request).await };
+    let code = response.headers().get("grpc-status");
+    let is_ok = response.status().as_u16() < 400 && code.is_none_or(|code| code == "0");
+    api.metrics.dtm.end(begun, is_ok);
+    response
+}
+
+async fn plain(api: &Api, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let (path, query) = (parts.uri.path(), Query(parts.uri.query().unwrap_or_default()));
     if path == "/api/ping" {
@@ -88,13 +104,22 @@ pub(crate) async fn call(api: &Api, request: Request<Incoming>) -> Response<Body
     }
     let is_rpc = path == "/api/json-rpc";
     let name = path.strip_prefix(BASE).unwrap_or_default();
+    if parts.method == Method::GET && path == "/api/metrics" {
+        let found = figures::response(&api.handle, &api.metrics).await;
+        return found.unwrap_or_else(|failure| answer::response(Err(failure.into())));
+    }
     if parts.method == Method::GET {
         return answer::response(get(api, name, query).await);
+    }
+    if parts.method == Method::DELETE
+        && let Some(request) = topics::deletion(name)
+    {
+        return answer::response(ask(api, request, name.len()).await);
     }
     if parts.method != Method::POST || !(is_rpc || is_post(name)) {
         return answer::response(Err(Problem::NotFound));
     }
-    let body = match whole(body, api.max_request_bytes).await {
+    let body = match received::whole(body, api.max_request_bytes, BODY_TIME).await {
         Ok(body) => body,
         Err(problem) => return answer::response(Err(problem)),
     };
@@ -104,17 +129,6 @@ pub(crate) async fn call(api: &Api, request: Request<Incoming>) -> Response<Body
     answer::response(post(api, name, &body).await)
 }
 
-/// A body, complete.
-async fn whole(body: Incoming, most: usize) -> Result<Bytes, Problem> {
-    match Limited::new(body, most).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Problem::TooLarge(most))
-        }
-        Err(error) => Err(Unreadable(format!("the body broke off: {error}")).into()),
-    }
-}
-
 async fn get(api: &Api, name: &str, query: Query<'_>) -> Outcome {
     match name {
         "version" => Ok(version()),
@@ -122,7 +136,12 @@ async fn get(api: &Api, name: &str, query: Query<'_>) -> Outcome {
         "query" => one(api, query).await,
         "all" => all(api, query).await,
         "resetCronTime" => reset_cron_time(api, query).await,
-        _ => Err(Problem::NotFound),
+        "queryKV" => topics::query(api, query).await,
+        "scanKV" => topics::scan(api, query).await,
+        _ => match topics::change(name, query) {
+            Some(request) => ask(api, request, query.0.len()).await,
+            None => Err(Problem::NotFound),
+        },
     }
 }
 
@@ -178,7 +197,8 @@ fn request(name: &str, json: &Map<String, Value>) -> Result<quorate_global_txn::
     })
 }
 
-async fn ask(api: &Api, request: quorate_global_txn::Request, bytes: usize) -> Outcome {
+async fn ask(api: &Api, mut request: quorate_global_txn::Request, bytes: usize) -> Outcome {
+    api.trace.add(&mut request);
     match api.handle.global_txn(request, bytes).await? {
         Reply::Done => Ok(answer::success()),
         Reply::Progress(progress) => Ok(show::progress(&progress)),
@@ -216,7 +236,7 @@ async fn one(api: &Api, query: Query<'_>) -> Outcome {
         // There cannot be a transaction of this name.
         return Ok(json!({ "transaction": null, "branches": [] }));
     };
-    let stored = read(api, move |view| stored::one(view, &gid)).await?;
+    let stored = read(api, move |view| stored::one(view, &gid, usize::MAX)).await?;
     Ok(match stored {
         None => json!({ "transaction": null, "branches": [] }),
         Some(stored) => json!({
@@ -238,17 +258,14 @@ async fn all(api: &Api, query: Query<'_>) -> Outcome {
     }
     let limit = query.number("limit")?.unwrap_or(PAGE.0).clamp(1, PAGE.1) as usize;
     let filter = filter(query)?;
-    let after = match position.as_str() {
-        "" => None,
-        name => Some(GlobalTxnId::parse(name).map_err(Problem::Refused)?),
+    let walk = Walk { order: Order::Gid, behind: position.into(), limit, looks: usize::MAX };
+    let found = match filter {
+        Some(filter) => read(api, move |view| stored::list(view, walk, &filter)).await?,
+        None => Found::default(),
     };
-    let (page, more) = match filter {
-        Some(filter) => read(api, move |view| stored::list(view, after, filter, limit)).await?,
-        None => (Vec::new(), false),
-    };
-    let next = page.last().filter(|_| more).map_or("", |last| last.gid.as_str());
-    let transactions: Vec<_> = page.iter().map(show::transaction).collect();
-    Ok(json!({ "transactions": transactions, "next_position": next }))
+    let next = found.next.map(|place| String::from_utf8_lossy(&place).into_owned());
+    let transactions: Vec<_> = found.txns.iter().map(show::transaction).collect();
+    Ok(json!({ "transactions": transactions, "next_position": next.unwrap_or_default() }))
 }
 
 /// `None` if nothing can match.
@@ -259,6 +276,7 @@ fn filter(query: Query<'_>) -> Result<Option<Filter>, Unreadable> {
         kind: Kind::named(&kind),
         from_ms: query.number("createTimeStart")?,
         until_ms: query.number("createTimeEnd")?,
+        ..Filter::default()
     };
     let unknown = |text: &str, known: bool| !text.is_empty() && !known;
     let nothing =
@@ -270,12 +288,14 @@ fn filter(query: Query<'_>) -> Result<Option<Filter>, Unreadable> {
 async fn reset_cron_time(api: &Api, query: Query<'_>) -> Outcome {
     let ahead_s = query.number("timeout")?.unwrap_or(RESET_AHEAD_S);
     let limit = query.number("limit")?.unwrap_or(PAGE.0).clamp(1, PAGE.1) as usize;
-    let from_ms = wall_ms().saturating_add(ahead_s.saturating_mul(1000));
-    let waiting = read(api, move |view| stored::waiting(view, from_ms, limit + 1)).await?;
-    let has_remaining = waiting.len() > limit;
+    let due_after_ms = time::wall_ms().saturating_add(ahead_s.saturating_mul(1000));
+    let filter = Filter { due_after_ms: Some(due_after_ms), ..Filter::default() };
+    let walk = Walk { order: Order::Due, behind: Vec::new(), limit, looks: usize::MAX };
+    let waiting = read(api, move |view| stored::list(view, walk, &filter)).await?;
+    let has_remaining = waiting.next.is_some();
     let mut woken = 0;
-    for gid in waiting.into_iter().take(limit) {
-        let gid = gid.as_str().to_owned();
+    for stored in waiting.txns {
+        let gid = stored.gid.as_str().to_owned();
         // One that has ended meanwhile need not be woken.
         if ask(api, quorate_global_txn::Request::RetryNow { gid }, 0).await.is_ok() {
             woken += 1;
@@ -284,27 +304,10 @@ async fn reset_cron_time(api: &Api, query: Query<'_>) -> Outcome {
     Ok(json!({ "succeed_count": woken, "has_remaining": has_remaining }))
 }
 
-fn wall_ms() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// Reads everything acknowledged so far, on the pool.
 async fn read<T: Send + 'static>(
     api: &Api,
     work: impl FnOnce(&View<Snapshot>) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let (_, view) = api.handle.view(KEYSPACE, true).await?;
-    match tokio::task::spawn_blocking(move || work(&view)).await {
-        Ok(Ok(found)) => Ok(found),
-        Ok(Err(ReadError::Refused(refusal))) => Err(Problem::Node(refusal.into())),
-        Ok(Err(ReadError::Engine(error))) => {
-            api.handle.fail(&error.to_string());
-            Err(Problem::Node(quorate_node::Failure::Stopped))
-        }
-        Err(error) => {
-            tracing::error!(%error, "a read on the pool ended early");
-            Err(Problem::Node(quorate_node::Failure::Stopped))
-        }
-    }
+    Ok(stored::read(&api.handle, work).await?)
 }

@@ -85,6 +85,7 @@ fn start(program: &Path, config: &Config, number: usize) -> Result<Child, Fatal>
         .args(["--heartbeat-interval", &config.heartbeat.as_millis().to_string()])
         .args(["--election-timeout", &config.election_timeout.as_millis().to_string()])
         .args(["--log-level", &config.log_level.to_string().to_lowercase()])
+        .args(&config.transactions.given)
         .spawn()
         .map_err(|error| Fatal::Runtime(format!("cannot start {name}: {error}")))
 }

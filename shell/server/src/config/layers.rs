@@ -67,7 +67,8 @@ impl Layers {
                 self.foreign(&name, &value, &written, true)?;
                 continue;
             };
-            let Some(value) = given.value else {
+            let switched_on = flags::is_switch(own).then(|| "true".to_owned());
+            let Some(value) = given.value.or(switched_on) else {
                 return Err(Fatal::Usage(format!("--{name} needs a value")));
             };
             // The last of two equal flags wins, as with etcd.

@@ -182,3 +182,54 @@ fn addresses_are_plain_http_with_a_port() {
         assert_eq!(Url::parse(bad), Err(UrlError::Malformed), "{bad}");
     }
 }
+
+#[test]
+fn global_transactions_have_their_settings() {
+    let defaults = load(&[]).expect("defaults").transactions;
+    assert_eq!(defaults.global_txn, quorate_global_txn::Config::default());
+    assert_eq!(defaults.limits, quorate_outcall::limits::Limits::default());
+    assert!(defaults.given.is_empty() && !defaults.calls.localhost_is_docker_host);
+    let args = [
+        "--dtm-timeout-to-fail=1m",
+        "--dtm-retry-interval",
+        "2",
+        "--dtm-request-timeout=250ms",
+        "--dtm-strict",
+        "--dtm-alert-url=http://hook:1/x",
+        "--branch-calls-per-destination=7",
+        "--branch-breaker-pause=45s",
+        "--branch-ca-file=ca.pem",
+    ];
+    let env = [("IS_DOCKER", "1"), ("QUORATE_DTM_ALERT_AFTER", "5")];
+    let set = load_with(Persona::Quorate, &args, &env).expect("settings").transactions;
+    let config = &set.global_txn;
+    assert_eq!((config.timeout_ms, config.retry_interval_ms), (60_000, 2_000));
+    assert_eq!((config.request_timeout_ms, config.alert_after), (250, 5));
+    assert!(config.strict && set.calls.localhost_is_docker_host);
+    assert_eq!(config.alert_url, "http://hook:1/x");
+    assert_eq!(set.limits.attempts_per_destination, 7);
+    assert_eq!(set.limits.longest_suspension, Duration::from_secs(45), "never shorter than one");
+    assert_eq!(set.calls.ca_file.as_deref().and_then(|path| path.to_str()), Some("ca.pem"));
+    assert_eq!(set.given.len(), 9, "{:?}", set.given);
+    let args: Vec<&str> = set.given.iter().map(String::as_str).collect();
+    assert_eq!(load(&args).expect("the same").transactions.global_txn, set.global_txn);
+}
+
+#[test]
+fn settings_of_global_transactions_are_checked() {
+    for (arg, word) in [
+        ("--dtm-retry-interval=0", "dtm-retry-interval"),
+        ("--dtm-timeout-to-fail=soon", "35s"),
+        ("--dtm-request-timeout=11m", "10m"),
+        ("--dtm-retention=5s", "10s"),
+        ("--dtm-max-backoff=1s", "dtm-retry-interval"),
+        ("--dtm-strict=yes", "true or false"),
+        ("--dtm-alert-url=hook", "scheme"),
+        ("--dtm-alert-after=0", "1"),
+        ("--branch-calls=5", "branch-calls-per-destination"),
+        ("--branch-breaker-failures=x", "failures"),
+    ] {
+        let sentence = usage(&[arg]);
+        assert!(sentence.contains(word), "{arg}: {sentence}");
+    }
+}

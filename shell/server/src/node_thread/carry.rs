@@ -12,6 +12,7 @@ use crate::Snapshot;
 use crate::handle;
 use crate::limits::{MAX_INLINE_SYNC, MAX_INLINE_SYNC_BYTES, MAX_INLINE_SYNC_RECORDS};
 use crate::mailbox::Delivery;
+use crate::outcall;
 
 impl Driver {
     /// Everything of the burst, in the node's order. Records are gathered for `write_log`.
@@ -71,10 +72,14 @@ impl Driver {
             Output::Members(members) => self.parts.peers.set_members(members),
             Output::Leader { term, leader, role } => self.leader_changed(term, leader, role),
             Output::Attempt { attempt, call, address, timeout } => {
-                self.deliveries[0].push(Delivery::Attempt { attempt, call, address, timeout });
+                let lane = outcall::lane_of(&call, self.deliveries.len());
+                self.deliveries[lane].push(Delivery::Attempt { attempt, call, address, timeout });
             }
+            // Seldom, and whoever does not know the attempt ignores it: nobody has to remember where it went.
             Output::AbortAttempt { attempt } => {
-                self.deliveries[0].push(Delivery::AbortAttempt { attempt });
+                for deliveries in &mut self.deliveries {
+                    deliveries.push(Delivery::AbortAttempt { attempt });
+                }
             }
             // The engine's thread has been woken by the sealing itself.
             Output::Sealed => {}

@@ -19,7 +19,7 @@ pub const MAX_REDIRECTS: usize = 10;
 pub const CONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// Idle connections that are kept for one address.
-pub const MAX_IDLE_PER_ADDRESS: usize = 128;
+pub const MAX_IDLE_PER_ADDRESS: usize = 1_024;
 
 /// Idle connections that are kept in all, and as many shared ones.
 pub const MAX_IDLE: usize = 4_096;

@@ -48,6 +48,16 @@ fn reply(status: u16, body: impl Into<Bytes>) -> Response<Reply> {
     response
 }
 
+#[test]
+fn a_destination_has_one_lane() {
+    let lane = |url: &str| super::lane_of(&post(url, ""), 7);
+    assert_eq!(lane("http://a:1/x?y=1"), lane("http://a:1/z"));
+    let used: std::collections::BTreeSet<_> =
+        (0..100).map(|port| lane(&format!("http://a:{}/", port + 1))).collect();
+    assert_eq!(used.len(), 7, "many destinations use all lanes");
+    assert_eq!(super::lane_of(&post("no URL", ""), 1), 0);
+}
+
 /// A server that ends, with its connections, when it is dropped.
 struct Server {
     at: SocketAddr,

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
-use quorate_node::Input;
 use quorate_storage::{LatencyHistogram, WalHandle};
 use tokio::runtime::{Handle as RuntimeHandle, Runtime as TokioRuntime};
 use tokio::sync::{oneshot, watch};
 
 use crate::api::dtm;
 use crate::api::etcd::{Api, Identity, Parts as ApiParts};
+use crate::api::v1;
 use crate::config::Config;
 use crate::exit::Fatal;
 use crate::handle::{Desk, Handle, Shared};
 use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
-use crate::outcall::{self, Executor};
+use crate::outcall::{Executor, Results};
 use crate::runtime::Runtime;
 use crate::serve::{self, Faces};
 use crate::watch::WatchDesk;
@@ -29,6 +29,7 @@ pub(super) struct Lane {
     mailbox: Arc<Mailbox>,
     runtime: Arc<Runtime>,
     api: Api,
+    v1: v1::Api,
     on: RuntimeHandle,
     /// Ends the runtime's thread; the first runtime has none.
     end: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -62,15 +63,17 @@ impl Common<'_> {
         let (on, end) = thread(number, first)?;
         let executor = self.executor(on.clone())?;
         let runtime = Runtime::new(Arc::clone(&mailbox), desk, Arc::clone(&watch), executor);
+        let v1 = v1::Api::new(handle.clone(), identity.member, self.config);
         let api = self.api(handle, identity, watch, Arc::clone(&runtime));
-        Ok(Lane { mailbox, runtime, api, on, end })
+        Ok(Lane { mailbox, runtime, api, v1, on, end })
     }
 
     /// Makes calls to other people's services; the node hears of each attempt's end.
     fn executor(&self, on: RuntimeHandle) -> Result<Executor, Fatal> {
-        let inbox = Arc::clone(&self.inbox);
-        let deliver = move |attempt, result| inbox.internal(Input::AttemptDone { attempt, result });
-        Executor::new(on, &outcall::Options::default(), deliver)
+        let results = Results::new(Arc::clone(&self.inbox));
+        on.spawn(Arc::clone(&results).carry());
+        let deliver = move |attempt, result| results.put(attempt, result);
+        Executor::new(on, &self.config.transactions.calls, deliver)
             .map_err(|error| Fatal::Runtime(format!("calls to other services: {error}")))
     }
 
@@ -126,7 +129,8 @@ impl Lane {
         wal: WalHandle,
         checkpoints: Arc<LatencyHistogram>,
     ) -> (RuntimeHandle, serve::Connections) {
-        let faces = Faces { api: self.api.clone(), wal, checkpoints };
+        let (api, v1) = (self.api.clone(), self.v1.clone());
+        let faces = Faces { api, v1, wal, checkpoints };
         let _entered = self.on.enter();
         (self.on.clone(), serve::start(faces))
     }
@@ -138,6 +142,7 @@ impl Lane {
             max_request_bytes: self.api.max_request_bytes,
             stopping: self.api.stopping.clone(),
             metrics: Arc::clone(&self.api.metrics),
+            trace: dtm::Trace::default(),
         };
         let _entered = self.on.enter();
         (self.on.clone(), dtm::start(api))

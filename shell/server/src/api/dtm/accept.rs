@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Api, call};
+use super::{Api, Trace, call};
 use crate::serve::{self, Connections};
 
 /// Starts taking connections on this runtime.
@@ -10,7 +10,8 @@ use crate::serve::{self, Connections};
 pub fn start(api: Api) -> Connections {
     let (stopping, metrics) = (api.stopping.clone(), Arc::clone(&api.metrics));
     serve::take(stopping, metrics, move |request| {
-        let api = api.clone();
+        let trace = Trace::of(request.headers());
+        let api = Api { trace, ..api.clone() };
         async move { Ok(call(&api, request).await) }
     })
 }

@@ -8,13 +8,17 @@
 //! | ongoing | 425 | `{"dtm_result":"ONGOING","message":".."}` |
 //! | any other error | 500 | `{"message":".."}` |
 //! | nobody can answer, or the outcome is unknown | 503 | `{"message":".."}` |
+//! | the store is full | 507 | `{"message":".."}` |
+//! | the body is too large, or too slow | 413, 408 | `{"message":".."}` |
 //!
 //! DTM says 500 where we say 503; its clients take every status but 200, 409 and 425 for an error, and ours
 //! may ask again after a 503. Where it is known, `status` tells where the transaction stands, which DTM's 409
 //! leaves open: refused because it was rolled back, or because it still goes on.
 
+use std::time::Duration;
+
 use http::{HeaderValue, Response, StatusCode, header};
-use quorate_global_txn::{Class, Refused};
+use quorate_global_txn::{Class, Refused, Status};
 use quorate_node::Failure;
 use serde_json::{Map, Value, json};
 
@@ -32,6 +36,8 @@ pub(super) enum Problem {
     Unreadable(Unreadable),
     /// The body is longer than this, in bytes.
     TooLarge(usize),
+    /// The body did not come within this time.
+    TooSlow(Duration),
     /// No such route.
     NotFound,
     /// The node could not carry it out.
@@ -58,6 +64,7 @@ impl Problem {
                 Refused { is_unknown: true, .. } | Refused { is_transient: true, .. },
             )
             | Self::Node(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Refused(Refused { is_full: true, .. }) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Refused(refused) => match refused.class {
                 Class::Failure => StatusCode::CONFLICT,
                 Class::Ongoing => StatusCode::TOO_EARLY,
@@ -65,6 +72,7 @@ impl Problem {
             },
             Self::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::NotFound => StatusCode::NOT_FOUND,
         }
     }
@@ -75,6 +83,9 @@ impl Problem {
             Self::Refused(refused) => refused.text.clone(),
             Self::Unreadable(unreadable) => unreadable.0.clone(),
             Self::TooLarge(most) => format!("the body is longer than {most} bytes"),
+            Self::TooSlow(within) => {
+                format!("the body did not come within {within:?}; nothing was done")
+            }
             Self::NotFound => "404 page not found".to_owned(),
             Self::Node(failure) => failure.to_string(),
         }
@@ -90,10 +101,23 @@ impl Problem {
             };
             if let Some(status) = refused.status {
                 body.insert("status".to_owned(), status.name().into());
+                body.insert("state".to_owned(), state(status, refused.is_delayed).into());
             }
         }
         body.insert("message".to_owned(), self.message().into());
         Value::Object(body)
+    }
+}
+
+/// Where a transaction stands, in a word that says what to make of a refusal: whether it is over, or goes on.
+pub(super) fn state(status: Status, is_delayed: bool) -> &'static str {
+    match status {
+        Status::Prepared => "undecided",
+        Status::Submitted if is_delayed => "delayed",
+        Status::Submitted => "running",
+        Status::Aborting => "rolling_back",
+        Status::Succeed => "succeeded",
+        Status::Failed => "rolled_back",
     }
 }
 
@@ -144,5 +168,21 @@ mod tests {
         let unknown = Refused { is_unknown: true, ..Refused::error("perhaps") };
         assert_eq!(Problem::Refused(unknown).status(), 503);
         assert_eq!(Problem::Refused(Refused::transient("later")).status(), 503);
+        let full = Refused { is_full: true, ..Refused::error("full") };
+        assert_eq!(Problem::Refused(full).status(), 507);
+    }
+
+    #[test]
+    fn a_refusal_says_whether_it_is_over() {
+        for (status, is_delayed, state) in [
+            (Status::Failed, false, "rolled_back"),
+            (Status::Aborting, false, "rolling_back"),
+            (Status::Submitted, false, "running"),
+            (Status::Submitted, true, "delayed"),
+        ] {
+            let refused = Refused { is_delayed, ..Refused::failure("") }.at(status);
+            let body = Problem::Refused(refused).body();
+            assert_eq!((&body["status"], &body["state"]), (&json!(status.name()), &json!(state)));
+        }
     }
 }

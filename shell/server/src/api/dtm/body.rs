@@ -3,6 +3,7 @@
 //! Fields that the server owns (status, owner, `next_cron_time`, id, times) may appear and are not read.
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use quorate_global_txn::{Body, Content, Kind, Options, Protocol, Step, WorkflowOutcome};
 use serde_json::{Map, Value};
 
@@ -24,7 +25,7 @@ pub(super) fn body(json: &Map<String, Value>) -> Result<Body, Unreadable> {
     let content = Content {
         payloads: custom.input.map_or(payloads, |input| vec![input]),
         steps,
-        headers: object.pairs("branch_headers")?,
+        headers: headers(object)?,
         query_prepared: object.text("query_prepared")?.to_owned(),
         custom_data: object.text("custom_data")?.to_owned(),
         name: custom.name,
@@ -47,6 +48,18 @@ pub(super) fn body(json: &Map<String, Value>) -> Result<Body, Unreadable> {
     };
     let outcome = outcome(object)?;
     Ok(Body { gid: object.text("gid")?.to_owned(), trans_type, options, content, outcome })
+}
+
+/// Header fields for calls. One that cannot be sent would fail each call for ever.
+fn headers(object: Object<'_>) -> Result<Vec<(String, String)>, Unreadable> {
+    let headers = object.pairs("branch_headers")?;
+    for (name, value) in &headers {
+        if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
+            let text = format!("branch_headers: '{}' cannot be sent as a header", name.escape_debug());
+            return Err(Unreadable(text));
+        }
+    }
+    Ok(headers)
 }
 
 fn protocol(text: &str) -> Result<Protocol, Unreadable> {
@@ -242,6 +255,8 @@ mod tests {
             r#"{"trans_type":"saga","steps":["x"]}"#,
             r#"{"trans_type":"tcc","protocol":"smtp"}"#,
             r#"{"trans_type":"tcc","gid":5}"#,
+            r#"{"trans_type":"saga","branch_headers":{"a b":"x"}}"#,
+            r#"{"trans_type":"saga","branch_headers":{"a":"x\ny"}}"#,
             r#"{"trans_type":"workflow","custom_data":"{\"data\":\"%%\"}"}"#,
         ] {
             assert!(read(json).is_err(), "{json}");

@@ -1,17 +1,21 @@
 //! The same over gRPC: `dtmgimp.Dtm`.
 //!
 //! A refusal is Aborted, what still goes on FailedPrecondition, a passing absence Unavailable, any other
-//! error Unknown; the message is that of HTTP. Calls of branches go over gRPC unless their URL says `http`.
+//! error Unknown, a full store ResourceExhausted; the message is that of HTTP. Where the transaction stands is told in the
+//! metadata `dtm-status` and `dtm-state`. Calls of branches go over gRPC unless their URL says `http`.
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use quorate_global_txn::{Body as Begun, BranchRequest, Progress, Reply, Request as Wanted};
+use quorate_global_txn::{
+    Body as Begun, BranchRequest, Progress, Refused, Reply, Request as Wanted,
+};
 use quorate_wire::dtmgimp as pb;
 use serde_json::{Map, Value};
 use tonic::Status;
+use tonic::metadata::MetadataValue;
 
-use super::answer::Problem;
+use super::answer::{Problem, state};
 use super::lenient::Unreadable;
 use super::{Api, body, gid};
 use crate::grpc as wire;
@@ -40,6 +44,15 @@ pub(super) async fn call(api: &Api, request: Request<Incoming>) -> Response<Body
         "/dtmgimp.Dtm/RegisterBranch" => {
             wire::unary(request, max, |message, bytes| done(api, Ok(branch(message)), bytes)).await
         }
+        "/dtmgimp.Dtm/Subscribe" => {
+            wire::unary(request, max, |m, bytes| done(api, Ok(subscribe(m)), bytes)).await
+        }
+        "/dtmgimp.Dtm/Unsubscribe" => {
+            wire::unary(request, max, |m, bytes| done(api, Ok(unsubscribe(m)), bytes)).await
+        }
+        "/dtmgimp.Dtm/DeleteTopic" => {
+            wire::unary(request, max, |m, bytes| done(api, Ok(delete_topic(m)), bytes)).await
+        }
         "/dtmgimp.Dtm/PrepareWorkflow" => {
             wire::unary(request, max, |message, bytes| workflow(api, message, bytes)).await
         }
@@ -66,7 +79,8 @@ async fn workflow(
 }
 
 async fn ask(api: &Api, wanted: Result<Wanted, Unreadable>, bytes: usize) -> Result<Reply, Status> {
-    let wanted = wanted.map_err(|unreadable| refused(&unreadable.into()))?;
+    let mut wanted = wanted.map_err(|unreadable| refused(&unreadable.into()))?;
+    api.trace.add(&mut wanted);
     match api.handle.global_txn(wanted, bytes).await {
         Ok(Reply::Refused(refusal)) => Err(refused(&Problem::Refused(refusal))),
         Ok(reply) => Ok(reply),
@@ -76,12 +90,19 @@ async fn ask(api: &Api, wanted: Result<Wanted, Unreadable>, bytes: usize) -> Res
 
 fn refused(problem: &Problem) -> Status {
     let text = problem.message();
-    match problem.status().as_u16() {
+    let mut status = match problem.status().as_u16() {
         409 => Status::aborted(text),
         425 => Status::failed_precondition(text),
         503 => Status::unavailable(text),
+        507 => Status::resource_exhausted(text),
         _ => Status::unknown(text),
+    };
+    if let Problem::Refused(Refused { status: Some(stands), is_delayed, .. }) = problem {
+        let metadata = status.metadata_mut();
+        metadata.insert("dtm-status", MetadataValue::from_static(stands.name()));
+        metadata.insert("dtm-state", MetadataValue::from_static(state(*stands, *is_delayed)));
     }
+    status
 }
 
 /// A transaction, through the JSON that HTTP has, but for its payloads, which may be any bytes.
@@ -140,6 +161,20 @@ fn branch(message: pb::DtmBranchRequest) -> Wanted {
         data: message.busi_payload,
         fields,
     }))
+}
+
+fn subscribe(message: pb::DtmTopicRequest) -> Wanted {
+    let pb::DtmTopicRequest { topic, url, remark } = message;
+    Wanted::Subscribe { topic, url, remark }
+}
+
+fn unsubscribe(message: pb::DtmTopicRequest) -> Wanted {
+    let pb::DtmTopicRequest { topic, url, .. } = message;
+    Wanted::Unsubscribe { topic, url }
+}
+
+fn delete_topic(message: pb::DtmTopicRequest) -> Wanted {
+    Wanted::DeleteTopic { topic: message.topic }
 }
 
 fn progress(found: Progress) -> pb::DtmProgressesReply {

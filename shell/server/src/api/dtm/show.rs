@@ -5,14 +5,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use quorate_global_txn::{
-    Op, Part, Progress, Protocol, Record, Row, RowStatus, Source, Status, Step,
-};
+use quorate_global_txn::{Op, Progress, Protocol, Record, Row, RowStatus, Status, Step};
 use serde_json::{Map, Value, json};
 
-use super::stored::Stored;
-use super::time::rfc3339;
+use crate::api::stored::{Stored, next_time_ms};
+use crate::api::time::rfc3339;
 
 /// Largest id: some clients read it into 31 bits.
 const MAX_ID: i64 = i32::MAX as i64;
@@ -39,12 +36,6 @@ pub(super) fn transaction(stored: &Stored) -> Value {
     put_options(&mut out, record);
     put_content(&mut out, stored);
     Value::Object(out)
-}
-
-/// When there is something to do, by the wall clock, as far as the group's time tells it.
-pub(super) fn next_time_ms(record: &Record) -> Option<u64> {
-    let from_creation = record.due_ms?.saturating_sub(record.created_ms);
-    Some(record.created_wall_ms + from_creation)
 }
 
 fn put_options(out: &mut Map<String, Value>, record: &Record) {
@@ -109,9 +100,9 @@ fn branch(stored: &Stored, at: usize, row: &Row) -> Value {
     put_text(&mut out, "branch_id", &row.branch_id);
     put_text(&mut out, "op", row.op.name());
     put_text(&mut out, "status", row.status.name());
-    let (url, data) = origin(stored, at, row);
-    put_text(&mut out, "url", url);
-    put_text(&mut out, "bin_data", &STANDARD.encode(data));
+    let origin = stored.origin(at, row);
+    put_text(&mut out, "url", origin.url);
+    put_text(&mut out, "bin_data", &STANDARD.encode(origin.data));
     let is_undo = matches!(row.op, Op::Compensate | Op::Cancel | Op::Rollback | Op::Abort);
     if row.status != RowStatus::Prepared {
         let name = if is_undo { "rollback_time" } else { "finish_time" };
@@ -124,31 +115,6 @@ fn branch(stored: &Stored, at: usize, row: &Row) -> Value {
         put_text(&mut out, "last_answer", &last.text);
     }
     Value::Object(out)
-}
-
-/// URL and payload of a row.
-fn origin<'a>(stored: &'a Stored, at: usize, row: &Row) -> (&'a str, &'a [u8]) {
-    match row.source {
-        Source::Step(number) => {
-            let Some(content) = &stored.content else { return ("", b"") };
-            let number = number as usize;
-            let url = content.steps.get(number).map_or("", |step| match row.op {
-                Op::Compensate => step.compensate.as_str(),
-                _ => step.action.as_str(),
-            });
-            (url, content.payloads.get(number).map_or(&b""[..], Bytes::as_ref))
-        }
-        Source::Part(number) => {
-            let Some(part) = stored.parts.get(number as usize) else { return ("", b"") };
-            let before = &stored.record.rows[..at];
-            let place = before.iter().filter(|other| other.source == row.source).count();
-            (url_of(part, place), &part.data)
-        }
-    }
-}
-
-fn url_of(part: &Part, place: usize) -> &str {
-    part.urls.get(place).map_or("", String::as_str)
 }
 
 /// A workflow and what it has done, as its client reads it.

@@ -25,6 +25,7 @@ impl Desk {
             trans_type: "tcc".to_owned(),
             branch_id: "01".to_owned(),
             op: op.to_owned(),
+            dtm: String::new(),
         };
         let body = Bytes::from(ORDER.json());
         step(State(self.service.clone()), Segment(op.to_owned()), call, body).await

@@ -1,4 +1,7 @@
-//! The builders against a coordinator and a branch that write down what they are asked.
+//! The builders against a coordinator and a branch that write down what they are asked, and workflows against one that
+//! keeps their progress.
+
+mod workflow;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
