@@ -97,11 +97,7 @@ impl Options {
 
     fn rows(&self) -> Result<Vec<&'static str>> {
         for name in &self.only {
-            ensure!(
-                ROWS.contains(&name.as_str()),
-                "no row {name}; there are: {}",
-                ROWS.join(", ")
-            );
+            ensure!(ROWS.contains(&name.as_str()), "no row {name}; there are: {}", ROWS.join(", "));
         }
         let wanted = |row: &&str| self.only.is_empty() || self.only.iter().any(|name| name == row);
         Ok(ROWS.into_iter().filter(wanted).collect())
@@ -170,7 +166,8 @@ fn place(cluster: &Cluster) -> Place {
 
 /// Sagas and the same by hand, each on a server of its own, in turn.
 async fn beside_hand(how: How, options: &Options) -> Result<Line> {
-    let (sagas, puts, participants) = (ours(options, 1)?, ours(options, 1)?, Participants::start()?);
+    let (sagas, puts, participants) =
+        (ours(options, 1)?, ours(options, 1)?, Participants::start()?);
     let sides = [(place(&sagas), how), (place(&puts), How::ByHand)];
     let found = in_turn(&sides, &participants, options).await;
     let found = found.with_context(|| format!("{}\n{}", sagas.log_tail(), puts.log_tail()))?;

@@ -25,8 +25,21 @@ impl Cluster {
     /// # Errors
     /// If one does not get ready.
     pub fn start(count: usize) -> Result<Self> {
+        Self::start_with(count, |_| Vec::new())
+    }
+
+    /// The same, with further flags for each member.
+    ///
+    /// # Errors
+    /// If one does not get ready.
+    pub fn start_with(count: usize, flags: impl Fn(usize) -> Vec<String>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let plans = (0..count).map(|_| Plan::new("")).collect::<Result<Vec<_>>>()?;
+        let plan = |index: usize| {
+            let mut plan = Plan::new("")?;
+            plan.extra = flags(index);
+            Ok(plan)
+        };
+        let plans = (0..count).map(plan).collect::<Result<Vec<_>>>()?;
         Self::launch(plans, folder)
     }
 

@@ -95,7 +95,7 @@ planted! {
     ResubmitEnds = "resubmit-ends", GlobalAtomicity;
     /// Inside core: a driver acts upon a timeout that is not in the log.
     CallBeforeApplied = "call-before-applied", GlobalCalls;
-    /// Inside core: a driver writes without comparing its epoch.
+    /// Inside core: a driver neither hears of its deposition nor compares its epoch.
     EpochNotCompared = "epoch-not-compared", GlobalCalls;
     /// Inside core: a driver that hears of its deposition goes on.
     GoesOnDeposed = "goes-on-deposed", GlobalCalls;
@@ -108,7 +108,7 @@ planted! {
     /// Inside core: a check-back that did not come through counts as "committed".
     SilenceIsConsent = "silence-is-consent", GlobalDecisions;
     /// Inside core: a timeout that lost its race against a submit is carried out.
-    StaleTimeout = "stale-timeout", GlobalDecisions;
+    StaleTimeout = "stale-timeout", Assertion;
     /// Inside core: a leader counts entries of earlier terms (Raft, figure 8).
     CountOldTerm = "count-old-term", LeaderCompleteness;
     /// Inside core: a follower takes entries whatever stands before them.

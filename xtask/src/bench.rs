@@ -6,30 +6,46 @@
 use crate::peers::Peers;
 use crate::sh;
 use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
 use std::process::Command;
 
-/// `bench kv …` or `bench spike …`; the rest goes to the generator.
+/// `bench kv …`, `bench txn …` or `bench spike …`; the rest goes to the generator.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let Some((what, rest)) = arguments.split_first() else {
-        bail!("bench what? kv or spike");
+        bail!("bench what? kv, txn or spike");
     };
     match what.as_str() {
         "kv" => kv(rest),
+        "txn" => txn(rest),
         "spike" => {
             sh::run(&mut build("quorate-bench"))?;
             sh::run(generator().arg("spike").args(rest))
         }
-        other => bail!("no benchmark {other}: kv or spike"),
+        other => bail!("no benchmark {other}: kv, txn or spike"),
     }
 }
 
 fn kv(arguments: &[String]) -> Result<()> {
+    table("kv", arguments, &[("etcd", Peers::etcd)])
+}
+
+fn txn(arguments: &[String]) -> Result<()> {
+    table("txn", arguments, &[("dtm", Peers::dtm), ("redis", Peers::redis)])
+}
+
+type Get = fn(&Peers) -> Result<PathBuf>;
+
+/// Builds both binaries, gets the peers, and runs the table `name`.
+fn table(name: &str, arguments: &[String], peers: &[(&str, Get)]) -> Result<()> {
     sh::run(build("quorate-server").args(["--package", "quorate-bench"]))?;
     let mut command = generator();
-    command.arg("kv").arg("--quorate").arg(sh::target_dir().join("release/quorate"));
-    match Peers::in_tree().etcd() {
-        Ok(etcd) => drop(command.arg("--etcd").arg(etcd)),
-        Err(why) => println!("skipped: etcd ({why:#})"),
+    command.arg(name).arg("--quorate").arg(sh::target_dir().join("release/quorate"));
+    let in_tree = Peers::in_tree();
+    for (peer, get) in peers {
+        match get(&in_tree) {
+            Ok(path) => drop(command.arg(format!("--{peer}")).arg(path)),
+            Err(why) => println!("skipped: {peer} ({why:#})"),
+        }
     }
     if writes(arguments) {
         command.arg("--write").arg(sh::root().join("docs/benchmarks.md"));

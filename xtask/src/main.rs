@@ -23,6 +23,7 @@ cargo xtask COMMAND
   test [ARGS]   the inner loop: all tests but those of real servers
   tidy          the rules of the house that are code
   bench kv [ARGS]  the table beside etcd, into docs/benchmarks.md (--quick, --only ROW, --nodes 3)
+  bench txn [ARGS] the table of global transactions, beside DTM (--quick, --only ROW)
   bench spike [ARGS]  the spike of docs/decisions/0001-threads.md
   sim [ARGS]    the simulator, optimised, with assertions
   peers         gets what the tests need into e2e/.peers: etcd, etcdctl, databases, Python";

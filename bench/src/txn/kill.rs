@@ -43,11 +43,7 @@ pub struct Kill {
 }
 
 /// Runs it on a cluster of three.
-pub async fn run(
-    cluster: &mut Cluster,
-    participants: &Participants,
-    count: usize,
-) -> Result<Kill> {
+pub async fn run(cluster: &mut Cluster, participants: &Participants, count: usize) -> Result<Kill> {
     let part = (count / STEADY_PART).max(1);
     // Nobody waits for these: they say how long a filling takes.
     let trial = fill_with(cluster, participants, "trial", part, Due::Never).await?;

@@ -73,9 +73,8 @@ pub fn beside_dtm(ours: &Sample, dtm: &Sample) -> Line {
 pub fn tcc(clients: usize, closed: &Tcc, open: &Tcc, rate: f64) -> Line {
     let allowed = |times, plus| (closed.allowed_ms(times, plus), open.allowed_ms(times, plus));
     let (resolve, goal) = (allowed(1.5, 5.0), allowed(1.2, 2.0));
-    let is_within = |most: (f64, f64)| {
-        pass(closed.whole.p99_ms <= most.0 && open.whole.p99_ms <= most.1)
-    };
+    let is_within =
+        |most: (f64, f64)| pass(closed.whole.p99_ms <= most.0 && open.whole.p99_ms <= most.1);
     Line {
         ours: format!(
             "{clients} clients: {} · open at {}/s: {}",

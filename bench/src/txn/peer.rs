@@ -28,7 +28,7 @@ impl Dtm {
         let ports = free_ports(4)?;
         let (store, http, grpc, rpc) = (ports[0], ports[1], ports[2], ports[3]);
         let mut started = command(redis, &redis_arguments(store), dir.path())?;
-        started.env("LC_ALL", "C");
+        started.env("LC_ALL", "C").env("LD_LIBRARY_PATH", libraries(redis));
         let mut redis = Process::spawn(started, "Ready to accept connections")?;
         redis.await_ready()?;
         let mut started = command(dtm, &[], dir.path())?;
@@ -73,11 +73,29 @@ impl Dtm {
     }
 }
 
+/// Where a program finds its libraries that lies in an unpacked tree instead of being installed: beside itself.
+fn libraries(program: &Path) -> String {
+    let Some(usr) = program.parent().and_then(Path::parent) else { return String::new() };
+    let found = std::fs::read_dir(usr.join("lib")).into_iter().flatten().flatten();
+    let folders = found.map(|entry| entry.path().display().to_string());
+    folders.filter(|path| path.ends_with("-linux-gnu")).collect::<Vec<_>>().join(":")
+}
+
 fn redis_arguments(at: SocketAddr) -> Vec<OsString> {
     let port = at.port().to_string();
     let words = [
-        "--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "yes", "--appendfsync",
-        "always", "--logfile", "/dev/stderr",
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--logfile",
+        "/dev/stderr",
     ];
     words.iter().map(OsString::from).collect()
 }

@@ -142,7 +142,7 @@ impl Driver {
     }
 
     pub(crate) fn follow(&mut self, cx: &mut Context<'_>) {
-        if cx.config.is_planted(Bug::GoesOnDeposed) {
+        if Self::is_deaf(cx.config) {
             return;
         }
         self.forget(cx);
@@ -182,10 +182,15 @@ impl Driver {
 
     /// Ownership was written at this revision, by whomever.
     pub(crate) fn owned(&mut self, cx: &mut Context<'_>, revision: Revision) {
-        let is_deaf = cx.config.is_planted(Bug::GoesOnDeposed);
-        if matches!(self.role, Role::Driving(epoch) if revision > epoch) && !is_deaf {
+        let is_deposed = matches!(self.role, Role::Driving(epoch) if revision > epoch);
+        if is_deposed && !Self::is_deaf(cx.config) {
             self.depose(cx);
         }
+    }
+
+    /// Planted: it does not hear that it is deposed.
+    fn is_deaf(config: &Config) -> bool {
+        config.is_planted(Bug::GoesOnDeposed) || config.is_planted(Bug::EpochNotCompared)
     }
 
     fn epoch(&self) -> Option<Revision> {

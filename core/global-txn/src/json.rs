@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn values_are_told_from_what_is_none() {
-        let values = r#"null|true|0|-0.5e+10|12E3|""|"\u00e9\n\""|[]|{}|[1, {"a" : [ ] , "b":null}]"#;
+        let values =
+            r#"null|true|0|-0.5e+10|12E3|""|"\u00e9\n\""|[]|{}|[1, {"a" : [ ] , "b":null}]"#;
         for text in values.split('|') {
             assert!(is_value(text.as_bytes()), "{text}");
         }

@@ -258,13 +258,16 @@ mod tests {
         let gid = |text| GlobalTxnId::parse(text).unwrap();
         let place = place(&due(5, &gid("b"))).unwrap().to_vec();
         let rest = due_behind(&place);
-        let keys = [due(5, &gid("a")), due(5, &gid("b")), due(5, &gid("b1")), due(u64::MAX, &gid("a"))];
+        let keys =
+            [due(5, &gid("a")), due(5, &gid("b")), due(5, &gid("b1")), due(u64::MAX, &gid("a"))];
         assert_eq!(keys.map(|key| rest.contains(&key)), [false, false, true, true]);
         assert_eq!(gid_of_due(&due(5, &gid("b"))), Some(gid("b")));
         assert_eq!(gid_of_due(&done(5, &gid("b"))), None);
         assert!(records_behind(b"").contains(&record(&gid("a"))));
         assert!(!records_behind(&[255; 9]).contains(&due(0, &gid("a"))));
-        assert!(topics_behind(b"a").contains(&topic("b")) && !topics_behind(b"a").contains(&topic("a")));
+        assert!(
+            topics_behind(b"a").contains(&topic("b")) && !topics_behind(b"a").contains(&topic("a"))
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub enum Bug {
     ResubmitForgetsRows,
     /// The driver writes without comparing the record's revision.
     NoComparison,
-    /// The driver writes without comparing its epoch.
+    /// There is no ownership: a driver neither hears that it is deposed nor compares its epoch.
     EpochNotCompared,
     /// A driver that is deposed and hears of it goes on, until a write of its own fails.
     GoesOnDeposed,

@@ -35,12 +35,12 @@ impl<E: Engine> Node<E> {
         for _ in 0..ENTRIES_PER_BURST {
             let Some(entry) = self.unapplied.pop_front() else { break };
             self.apply_entry(&entry, &mut effects)?;
+            self.layers.reckon_anew(now);
         }
         if !effects.events.is_empty() {
             out.push(Output::Events(effects.events));
         }
         out.append(&mut effects.rest);
-        self.layers.applied_at = now;
         let index = self.applied.index;
         self.raft(now, consensus::Input::Applied { index }, out)?;
         for (origin, change) in effects.requests {

@@ -35,9 +35,9 @@ pub(crate) struct Layers {
     inputs: VecDeque<global_txn::Input>,
     /// Whether that machine believes that it leads.
     is_leading: bool,
-    /// Moment of this process at which the last entry was applied: from there a node that does not lead
-    /// reckons the group's time.
-    pub(crate) applied_at: Duration,
+    /// What has passed since the last entry was applied, and when it was last looked at: from there a node that
+    /// does not lead reckons the group's time.
+    passed: (Duration, Option<Duration>),
     /// The wall clock at a moment of this process.
     wall: (Duration, u64),
 }
@@ -49,9 +49,22 @@ impl Layers {
             outcalls: Outcalls::new(config.outcall, config.seed),
             inputs: VecDeque::new(),
             is_leading: false,
-            applied_at: Duration::ZERO,
+            passed: (Duration::ZERO, None),
             wall: (Duration::ZERO, 0),
         }
+    }
+
+    /// An entry is being applied.
+    pub(crate) fn reckon_anew(&mut self, now: Duration) {
+        self.passed = (Duration::ZERO, Some(now));
+    }
+
+    /// Time passes, at most `longest` a step, as for the leader (contract 4): what is stamped here with a clock that
+    /// has jumped would be due far too late, and if nobody drives just then, nobody sees that.
+    fn reckon(&mut self, now: Duration, longest: Duration) {
+        let (passed, at) = self.passed;
+        let more = now.saturating_sub(at.unwrap_or(now)).min(longest);
+        self.passed = (passed + more, Some(now));
     }
 
     pub(crate) fn set_wall_clock(&mut self, now: Duration, now_ms: u64) {
@@ -166,6 +179,7 @@ impl<E: Engine> Node<E> {
         now: Duration,
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<(), Halt> {
+        self.layers.reckon(now, self.config.election_timeout);
         if self.layers.outcalls.next_deadline().is_some_and(|at| at <= now) {
             self.outcalls(now, outcall::Input::Tick, out);
         }
@@ -193,7 +207,7 @@ impl<E: Engine> Node<E> {
         let group_ms = if self.raft.is_leader() {
             self.raft.group_time(now).0
         } else {
-            self.applied.time.0 + millis(now.saturating_sub(self.layers.applied_at))
+            self.applied.time.0 + millis(self.layers.passed.0)
         };
         global_txn::Now { mono: now, group_ms, wall_ms: self.layers.wall_ms(now) }
     }

@@ -94,7 +94,8 @@ fn verdict(call: &Asked, times: usize) -> (u16, &'static str) {
 /// The body of a saga of these actions and compensations, paths of the service.
 fn saga(gid: &str, service: &Participant, steps: &[(&str, &str)]) -> Value {
     let url = |path: &str| format!("{}/{path}", service.base());
-    let step = |(action, undo): &(&str, &str)| json!({ "action": url(action), "compensate": url(undo) });
+    let step =
+        |(action, undo): &(&str, &str)| json!({ "action": url(action), "compensate": url(undo) });
     let payloads = vec!["{}"; steps.len()];
     let steps: Vec<_> = steps.iter().map(step).collect();
     json!({ "gid": gid, "trans_type": "saga", "steps": steps, "payloads": payloads })
@@ -129,10 +130,13 @@ fn branch(gid: &str, kind: &str, id: &str, service: &Participant, path: &str) ->
         "xa" => with(common, json!({ "url": url })),
         "3pc" => {
             let url = |op: &str| format!("{url}/{op}");
-            with(common, json!({
-                "can_commit": url("can_commit"), "pre_commit": url("pre_commit"),
-                "do_commit": url("do_commit"), "abort": url("abort"),
-            }))
+            with(
+                common,
+                json!({
+                    "can_commit": url("can_commit"), "pre_commit": url("pre_commit"),
+                    "do_commit": url("do_commit"), "abort": url("abort"),
+                }),
+            )
         }
         _ => with(common, json!({ "confirm": url, "cancel": url })),
     }

@@ -205,6 +205,21 @@ fn bad_input_is_refused_and_nothing_is_written() -> Result<()> {
         ("abort", r#"{"gid":"b1","trans_type":"tcc"}"#),
         ("forceStop", r#"{"gid":"b1"}"#),
         ("registerBranch", r#"{"gid":"b1","branch_id":1}"#),
+        (
+            "submit",
+            r#"{"gid":"b1","trans_type":"saga","steps":[{"action":"x"}],"payloads":["{}"]}"#,
+        ),
+        ("submit", r#"{"gid":"b1","trans_type":"msg","query_prepared":"ftp://a/"}"#),
+        ("submit", r#"{"gid":"b1","trans_type":"saga","branch_headers":{"a b":"x"}}"#),
+        (
+            "submit",
+            r#"{"gid":"b1","trans_type":"msg","steps":[{"action":"topic://t"}],"payloads":["1"]}"#,
+        ),
+        (
+            "submit",
+            r#"{"gid":"b1","trans_type":"saga","custom_data":"{\"orders\":{\"0\":[1],\"1\":[0]}}",
+               "steps":[{"action":""},{"action":""}],"payloads":["1","2"]}"#,
+        ),
     ] {
         let answer = dtm.post(path, text)?;
         assert_eq!(answer.status, 500, "{path} {text}: {answer:?}");
@@ -322,8 +337,115 @@ async fn grpc_says_the_same() -> Result<()> {
     let unknown = pb::DtmRequest { trans_type: "nosuch".to_owned(), ..request };
     let unknown = client.submit(unknown).await.expect_err("no such kind");
     assert_eq!(unknown.code(), tonic::Code::Unknown, "{unknown:?}");
-    let topic = client.subscribe(pb::DtmTopicRequest::default()).await.expect_err("not built");
-    assert_eq!(topic.code(), tonic::Code::Unimplemented, "{topic:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn topics_are_changed_over_grpc_too() -> Result<()> {
+    use quorate_wire::dtmgimp as pb;
+    let Some(dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let mut client = pb::dtm_client::DtmClient::connect(format!("http://{}", dtm.endpoint)).await?;
+    let topic = |topic: &str, url: &str| pb::DtmTopicRequest {
+        topic: topic.to_owned(),
+        url: url.to_owned(),
+        remark: "r".to_owned(),
+    };
+    client.subscribe(topic("news", "http://a/1")).await?;
+    client.subscribe(topic("news", "localhost:1/pkg.Service/Method")).await?;
+    for (request, text) in [
+        (topic("news", "http://a/1"), "this url exists"),
+        (topic("", "http://a/1"), "empty topic"),
+        (topic("news", ""), "empty url"),
+        (topic("news", "nonsense"), "bad URL"),
+    ] {
+        let refused = client.subscribe(request).await.expect_err(text);
+        assert_eq!(refused.code(), tonic::Code::Unknown, "{refused:?}");
+        assert!(refused.message().starts_with(text), "{refused:?}");
+    }
+    client.unsubscribe(topic("news", "http://a/1")).await?;
+    let again = client.unsubscribe(topic("news", "http://a/1")).await.expect_err("gone");
+    assert_eq!(again.message(), "no such an url");
+    let row = &dtm.get("queryKV?cat=topics&key=news")?["kv"][0];
+    assert_eq!((&row["k"], &row["version"]), (&json!("news"), &json!(3)));
+    let subscribers: Value = serde_json::from_str(row["v"].as_str().context("a text")?)?;
+    let expected = json!([{ "url": "localhost:1/pkg.Service/Method", "remark": "r" }]);
+    assert_eq!(subscribers, expected);
+    client.delete_topic(topic("news", "")).await?;
+    let gone = client.delete_topic(topic("news", "")).await.expect_err("gone");
+    assert_eq!(gone.message(), "storage: NotFound");
+    Ok(())
+}
+
+#[test]
+fn figures_have_the_names_that_dashboards_know() -> Result<()> {
+    let Some(mut dtm) = Dtm::start("dtm")? else { return Ok(()) };
+    let service = Participant::start(|asked| match asked.path.as_str() {
+        "/confirm02" => (409, "FAILURE".to_owned()),
+        _ => (200, String::new()),
+    })?;
+    dtm.tcc("f1", &service, &["01"])?;
+    dtm.tcc("f2", &service, &["02"])?;
+    assert_eq!(dtm.status("submit", &body("f1"))?, 200);
+    dtm.end("f1")?;
+    let waits = json!({ "gid": "f2", "trans_type": "tcc", "wait_result": true });
+    assert_eq!(dtm.status("submit", &waits)?, 409, "a confirm that must succeed, and fails");
+    let page = request(&dtm.endpoint, "GET", "/api/metrics")?;
+    assert_eq!(page.status, 200);
+    assert!(page.headers.to_lowercase().contains("content-type: text/plain; version=0.0.4"));
+    let client_port = dtm.server().endpoint();
+    let whole = request(&client_port, "GET", "/metrics")?;
+    for line in [
+        "dtm_server_process_total{type=\"http\",api=\"submit\",status=\"fail\"} 1",
+        "dtm_transaction_process_total{model=\"tcc\",status=\"ok\"} 1",
+        "dtm_transaction_handled_duration_count{model=\"tcc\"} 1",
+        "dtm_branch_process_total{model=\"tcc\",branchid=\"02\",branchtype=\"confirm\",status=\"fail\"} 1",
+        "quorate_global_txn_prepare_ratio{kind=\"tcc\"} 1",
+        "quorate_global_txn_commit_ratio{kind=\"tcc\"} 0.5",
+        "quorate_global_txn_must_succeed_failures_total 1",
+        "quorate_global_txn_unfinished 1",
+        "quorate_outcall_destinations{breaker=\"closed\"} 1",
+    ] {
+        let has = |text: &str| text.lines().any(|found| found.trim_end() == line);
+        assert!(has(&page.body), "{line} is not in\n{}", page.body);
+        assert!(has(&whole.body), "{line} is not in /metrics");
+    }
+    let plain = |line: &&str| !line.starts_with('#');
+    let names: Vec<&str> =
+        whole.body.lines().filter(plain).filter_map(|l| l.split(' ').next()).collect();
+    let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+    assert_eq!(distinct.len(), names.len(), "a figure is told twice");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_store_is_named_and_is_no_reason_to_ask_again() -> Result<()> {
+    use quorate_wire::dtmgimp as pb;
+    let quota = "--quota-backend-bytes=8388608";
+    let Some(dtm) = Dtm::start_with("dtm", &[quota])? else { return Ok(()) };
+    let payload = "x".repeat(900_000);
+    let refused = (0..64).find_map(|number| {
+        let message = json!({
+            "gid": format!("q{number}"), "trans_type": "msg", "query_prepared": "http://a/",
+            "steps": [{ "action": "http://a/" }], "payloads": [payload],
+        });
+        let answer = dtm.post("prepare", &message.to_string());
+        answer.map(|answer| (answer.status != 200).then_some((number, answer))).transpose()
+    });
+    let (number, answer) = refused.context("the quota never struck")??;
+    assert!(number > 3, "8 MiB hold more than {number} x 900 kB");
+    assert_eq!(answer.status, 507, "{answer:?}");
+    let said: Value = serde_json::from_str(&answer.body)?;
+    assert!(said["message"].as_str().is_some_and(|text| text.contains("quota")), "{said}");
+    assert_eq!(
+        dtm.query(&format!("q{number}"))?["transaction"],
+        Value::Null,
+        "nothing was written"
+    );
+    let mut client = pb::dtm_client::DtmClient::connect(format!("http://{}", dtm.endpoint)).await?;
+    let request =
+        pb::DtmRequest { gid: "qg".to_owned(), trans_type: "tcc".to_owned(), ..Default::default() };
+    let refused = client.prepare(request).await.expect_err("full");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
     Ok(())
 }
 

@@ -17,11 +17,13 @@
 //! | `checklist` | what DTM promises its users, one test for each promise |
 //! | `dtmcli` | the same through DTM's Python client, unchanged |
 //! | `go_client` | and through its Go client: every kind, over HTTP, JSON-RPC and gRPC |
+//! | `client` | our own library: workflows, 3pc, nested TCC; keys, watches and leases through kills |
 //! | `demo` | `quorate demo order` under kills: the sums agree |
 //! | `databases` | branch barriers and XA over PostgreSQL, MariaDB and Redis, under kills |
 //! | `garbage` | bad bytes from one client do not disturb another |
 
 mod checklist;
+mod client;
 mod crash;
 mod databases;
 mod demo;

@@ -30,6 +30,7 @@
 //! |---|---|---|
 //! | branches over SQLite, PostgreSQL, MySQL and MariaDB | [`barrier`] | `sqlite` (default), `postgres`, `mysql` |
 //! | branches over Redis | `redis_barrier` | `redis` |
+//! | keys, watches, leases, from the same servers | `kv` | `kv` |
 //! | branches whose database keeps the change ready: XA | [`xa`] | `postgres`, `mysql` |
 //!
 //! Left out so far: TLS and gRPC. The trait [`BarrierTable`] is all that another database has to fill in.
@@ -39,6 +40,8 @@ pub mod branch;
 pub mod coordinator;
 pub mod error;
 pub mod http;
+#[cfg(feature = "kv")]
+pub mod kv;
 pub mod message;
 pub mod options;
 #[cfg(feature = "redis")]
@@ -56,7 +59,7 @@ pub use error::Error;
 pub use http::{Http, Patience};
 pub use message::Message;
 pub use options::Options;
-pub use saga::{Saga, SagaStep};
+pub use saga::{Saga, SagaStep, StepInput};
 pub use tcc::{NestedTcc, Tcc, TccBranch};
 pub use three_phase::{Participant, ThreePhase, ThreePhaseBranch, Told};
 pub use workflow::{Ended, Flow, StepError, Workflows};

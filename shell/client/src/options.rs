@@ -20,6 +20,9 @@ pub struct Options {
     pub retry_interval: Duration,
     /// How often an action of a saga is repeated before the saga is given up.
     pub retry_limit: u32,
+    /// A branch has succeeded only if it answers 200 with a body that is empty, or JSON that names no failure.
+    /// Quorate alone knows this.
+    pub strict: bool,
     /// Headers of every call of a branch.
     pub branch_headers: BTreeMap<String, String>,
 }
@@ -27,8 +30,10 @@ pub struct Options {
 impl Options {
     /// Adds what is set to a transaction's JSON.
     pub(crate) fn fill(&self, body: &mut Map<String, Value>) {
-        if self.wait_result {
-            body.insert("wait_result".to_owned(), Value::Bool(true));
+        for (name, truth) in [("wait_result", self.wait_result), ("strict", self.strict)] {
+            if truth {
+                body.insert(name.to_owned(), true.into());
+            }
         }
         for (name, time) in [
             ("timeout_to_fail", self.timeout_to_fail),

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_consensus::{NodeId, Term};
 use quorate_kv::{Command, KeyspaceId, LeaseId, LeaseStatus, Reply as KvReply, View};
-use quorate_node::{Failure, LayerFigures, MemberChange, MemberInfo, Reply, Request, RequestId, Stamp, Status};
+use quorate_node::{
+    Failure, LayerFigures, MemberChange, MemberInfo, Reply, Request, RequestId, Stamp, Status,
+};
 use tokio::sync::oneshot;
 
 use crate::Snapshot;

@@ -61,12 +61,23 @@ pub struct Executor {
     under_way: Arc<UnderWay>,
 }
 
+/// Whether calls could be made so.
+///
+/// # Errors
+/// The file of authorities cannot be used.
+pub fn check(options: &Options) -> Result<(), TlsError> {
+    options.ca_file.as_deref().map_or(Ok(()), |path| tls::Tls::new(Some(path)).map(drop))
+}
+
 /// Which of so many runtimes makes the calls to the destination of this URL: always the same one.
 #[must_use]
 pub fn lane_of(call: &Call, lanes: usize) -> usize {
+    if lanes <= 1 {
+        return 0;
+    }
     let authority = Target::parse(&call.url, call.wire).map_or("", |target| target.authority);
     let hash = xxhash_rust::xxh3::xxh3_64(authority.as_bytes());
-    usize::try_from(hash % lanes.max(1) as u64).expect("lanes are few")
+    usize::try_from(hash % lanes as u64).expect("lanes are few")
 }
 
 /// What attempts share.

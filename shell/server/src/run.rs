@@ -31,6 +31,7 @@ use crate::handle::{Handle, Shared};
 use crate::inbox::Inbox;
 use crate::limits::{BLOCKING_THREADS, HANDOVER_TIMEOUT, SHUTDOWN_GRACE};
 use crate::node_thread::{self, NodeThread};
+use crate::outcall;
 use crate::peer::{self, Directories, Local, LogEnd, Switchboard};
 use crate::serve;
 use crate::terminal::{complain, say};
@@ -42,6 +43,7 @@ use lanes::{Common, Lane};
 /// # Errors
 /// Why it did not start; what fails later ends the process at once.
 pub fn run(config: &Config) -> Result<(), Fatal> {
+    outcall::check(&config.transactions.calls).map_err(|error| Fatal::Usage(error.to_string()))?;
     let first = runtime(0)?;
     let bound = first.block_on(bind::all(config))?;
     let config = &bound.told(config);

@@ -158,6 +158,11 @@ impl Application {
         rests
     }
 
+    /// Whether it is about to submit what would time out.
+    pub(crate) fn is_about_to_submit(&self) -> bool {
+        self.doing == Doing::Submit && self.kind != Some(Kind::Msg)
+    }
+
     pub(crate) fn rests(&self) -> bool {
         self.doing == Doing::Rest
     }

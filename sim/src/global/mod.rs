@@ -117,6 +117,7 @@ pub(crate) struct Global {
     pub(crate) own_way_ms: u64,
     pub(crate) applications: Vec<Application>,
     pub(crate) begun_at: Vec<Time>,
+    pub(crate) accepted_at: Vec<Option<Time>>,
     pub(crate) services: Vec<Service>,
     /// Requests at servers.
     pub(crate) waiting: BTreeMap<u64, Waiting>,
@@ -156,6 +157,7 @@ impl Global {
             rng,
             applications: Vec::new(),
             begun_at: Vec::new(),
+            accepted_at: Vec::new(),
             services: Vec::new(),
             waiting: BTreeMap::new(),
             last_request: 0,
@@ -216,6 +218,7 @@ impl World {
             let ms = if number == 0 { 300 } else { self.global.rng.between(800, BEGIN_UNTIL_MS) };
             self.global.applications.push(application);
             self.global.begun_at.push(Time::from_ms(ms));
+            self.global.accepted_at.push(None);
             self.queue.at(Time::from_ms(ms), Event::Global(Due::Application(number)));
         }
         self.plan_service_crash();

@@ -81,7 +81,7 @@ impl Service {
             _ => {}
         }
         let key = (gid.clone(), asked.named.branch_id.clone());
-        if self.has(asked, "abort") || self.has_dropped(&key) {
+        if self.has(asked, "abort") || self.has(asked, "drop") {
             match op.as_str() {
                 "pre_commit" | "do_commit" => return Verdict::Refused,
                 _ => {}
@@ -106,11 +106,6 @@ impl Service {
         self.barrier.contains(&(gid.clone(), branch_id.clone(), op.to_owned()))
     }
 
-    fn has_dropped(&self, key: &(String, String)) -> bool {
-        let last = self.branches.get(key).and_then(|branch| branch.effects.last());
-        last.is_some_and(|op| op == "drop")
-    }
-
     /// Whether the barrier lets a call through to the business: it is no repetition, its undoing has not come
     /// before it, and it does not undo what has not been done.
     pub(crate) fn would_act(&self, asked: &Asked) -> bool {
@@ -119,7 +114,8 @@ impl Service {
         }
         let undoes_nothing = origin(&asked.named.op).is_some_and(|op| !self.has(asked, op));
         // Commit and confirm end what abort, rollback and cancel would end, too.
-        let is_over = asked.named.op == "abort" && self.has(asked, "do_commit");
+        let is_over =
+            asked.named.op == "abort" && (self.has(asked, "do_commit") || self.has(asked, "drop"));
         !self.has(asked, &asked.named.op) && !undoes_nothing && !is_over
     }
 

@@ -182,16 +182,28 @@ impl World {
         }
         application.question += 1;
         self.trace.line(now, || format!("{} hears {heard:?}", application.gid));
+        if matches!(heard, Heard::Reply(quorate_global_txn::Reply::Done)) {
+            self.global.accepted_at[at].get_or_insert(now);
+        }
         application.hear(heard);
         let is_old = now > self.global.begun_at[at].after_ms(LONGEST_INTEREST_MS);
         if is_old && at > 0 && !matches!(application.kind, Some(quorate_global_txn::Kind::Workflow))
         {
             application.crash();
         }
-        let us = application.rng.between(1_000, 250_000);
-        if !application.rests() {
-            self.queue.after_us(us, Event::Global(Due::Application(at)));
+        if application.rests() {
+            return;
         }
+        let think = now.after_us(application.rng.between(1_000, 250_000));
+        let when = match self.global.accepted_at[at] {
+            Some(since) if application.is_about_to_submit() && application.rng.chance(300) => {
+                // At the last moment: a timeout may be on its way.
+                let us = application.rng.below(30_000);
+                since.after_ms(self.global.config.timeout_ms).0.saturating_sub(us)
+            }
+            _ => think.0,
+        };
+        self.queue.at(Time(when), Event::Global(Due::Application(at)));
     }
 
     fn global_request_arrives(&mut self, server: NodeId, caller: Caller, request: Box<Request>) {

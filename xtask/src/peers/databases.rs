@@ -22,8 +22,11 @@ pub(super) struct Database {
 }
 
 /// PostgreSQL, with `initdb` beside it.
-pub(super) const POSTGRES: Database =
-    Database { name: "postgres", package: "postgresql", program: "usr/lib/postgresql/*/bin/postgres" };
+pub(super) const POSTGRES: Database = Database {
+    name: "postgres",
+    package: "postgresql",
+    program: "usr/lib/postgresql/*/bin/postgres",
+};
 /// MariaDB, with its system tables as SQL.
 pub(super) const MARIADB: Database =
     Database { name: "mariadb", package: "mariadb-server-core", program: "usr/sbin/mariadbd" };

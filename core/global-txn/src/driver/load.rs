@@ -116,7 +116,8 @@ fn wanted(gid: &GlobalTxnId, record: &Record, targets: &[Target]) -> Vec<Bytes> 
         }
     }
     wanted.dedup();
-    let steps: BTreeSet<usize> = targets.iter().flat_map(|target| inputs(record, *target)).collect();
+    let steps: BTreeSet<usize> =
+        targets.iter().flat_map(|target| inputs(record, *target)).collect();
     wanted.extend(steps.into_iter().map(|step| keys::result(gid, step as u32)));
     wanted.extend(in_content.then(|| keys::content(gid)));
     wanted

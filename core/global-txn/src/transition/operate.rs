@@ -14,6 +14,10 @@ pub(super) fn operate(
 ) -> Result<(), Refused> {
     match operation {
         Operation::Stop => stop(config, record, at)?,
+        // Otherwise audits of what has ended would grow without a use.
+        Operation::RetryNow if record.status.is_final() => {
+            return Err(not_now(record.status, "cannot be tried again."));
+        }
         Operation::RetryNow => retry_now(record),
         Operation::Skip { branch_id, op } => skip(config, record, branch_id, op, at)?,
         Operation::Submit => submit(config, record, at)?,

@@ -7,7 +7,13 @@ use crate::record::{Answer, Class, Record, Status};
 use super::{Stamp, enter, not_done};
 
 /// ONGOING keeps the interval, anything else doubles it.
-pub(super) fn retry_later(config: &Config, record: &mut Record, target: Target, answer: Answer, at: Stamp) {
+pub(super) fn retry_later(
+    config: &Config,
+    record: &mut Record,
+    target: Target,
+    answer: Answer,
+    at: Stamp,
+) {
     let base = base_ms(config, record);
     let tries = record.tries_mut(target);
     let is_error = answer.class != Class::Ongoing;
@@ -19,7 +25,13 @@ pub(super) fn retry_later(config: &Config, record: &mut Record, target: Target, 
 }
 
 /// A saga with a limit of retries spends them one after the other, with pauses that begin short.
-pub(super) fn retry_soon(config: &Config, record: &mut Record, target: Target, answer: Answer, at: Stamp) {
+pub(super) fn retry_soon(
+    config: &Config,
+    record: &mut Record,
+    target: Target,
+    answer: Answer,
+    at: Stamp,
+) {
     if record.retry_count >= record.options.retry_limit {
         let limit = record.options.retry_limit;
         record.tries_mut(target).last = Some(answer);
@@ -61,7 +73,6 @@ fn spread(interval: u64, random: u64) -> u64 {
     interval - interval / 5 * (random % 1024) / 1024
 }
 
-
 /// Whether a call that was not made is made up for soon, and so is no error: its destination is only busy, or
 /// suspended for no longer than the transaction would wait between two tries.
 pub(crate) fn waits_out(config: &Config, record: &Record, retry_in_ms: Option<u64>) -> bool {
@@ -91,4 +102,3 @@ pub(super) fn not_called(
 
 /// A suspension up to this is waited for whatever the interval, in ms.
 const SHORT_SUSPENSION_MS: u64 = 1_000;
-

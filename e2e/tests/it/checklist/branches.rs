@@ -6,9 +6,7 @@ use anyhow::Result;
 use quorate_e2e::participant::Participant;
 use serde_json::{Value, json};
 
-use super::{
-    LONG, asked, becomes, message, named, ok, prepare, saga, service, shared, with,
-};
+use super::{LONG, asked, becomes, message, named, ok, prepare, saga, service, shared, with};
 use crate::dtm::Dtm;
 
 #[test]

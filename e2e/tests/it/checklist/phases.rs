@@ -175,7 +175,8 @@ fn a_refused_vote_aborts_all_branches() -> Result<()> {
 fn a_vote_that_does_not_come_in_time_aborts() -> Result<()> {
     let Some(dtm) = shared()? else { return Ok(()) };
     let service = except("/b/can_commit", super::LATER)?;
-    let body = with(named("3pc-late", "3pc"), json!({ "timeout_to_fail": 0.8, "retry_interval": LONG }));
+    let body =
+        with(named("3pc-late", "3pc"), json!({ "timeout_to_fail": 0.8, "retry_interval": LONG }));
     prepare(&dtm, &body, &service, &["a", "b"])?;
     ok(&dtm, "submit", &body)?;
     becomes(&dtm, "3pc-late", "failed SSPPSPPP")?;

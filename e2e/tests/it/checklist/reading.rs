@@ -121,7 +121,8 @@ fn what_waits_for_long_can_be_woken_in_bulk() -> Result<()> {
 fn rpc(dtm: &Dtm, body: &str) -> Result<(u16, Value)> {
     let answer = send(dtm.endpoint(), "POST", "/api/json-rpc", body)?;
     let said: Value = serde_json::from_str(&answer.body)?;
-    let keys: Vec<_> = said.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
+    let keys: Vec<_> =
+        said.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
     let sorted: BTreeSet<_> = keys.iter().map(String::as_str).collect();
     ensure!(sorted == BTreeSet::from(["error", "id", "jsonrpc", "result"]), "{said}");
     Ok((answer.status, said))

@@ -71,7 +71,8 @@ fn a_message_that_waits() -> Result<()> {
     let (status, text, stands) = tell("wait-m4", "broken")?;
     assert_eq!((status, stands.as_str()), (500, "submitted"));
     assert!(text.contains("broken") && !text.contains("FAILURE"), "{text}");
-    let delayed = with(message("wait-m5", &service, &["yes"]), json!({ "custom_data": "{\"delay\":60}" }));
+    let delayed =
+        with(message("wait-m5", &service, &["yes"]), json!({ "custom_data": "{\"delay\":60}" }));
     assert_eq!(told(&dtm, &delayed)?, words(409, NOT_SUCCESS, "submitted"));
     Ok(())
 }

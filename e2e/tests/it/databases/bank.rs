@@ -90,8 +90,8 @@ impl Bank {
 
     /// One whole number.
     pub(super) async fn number(&self, select: &str) -> Result<i64> {
-        let select = sqlx::query(AssertSqlSafe(select.to_owned()));
-        Ok(each!(self, pool => select.fetch_one(pool).await?.try_get::<i64, _>(0)?))
+        let select = AssertSqlSafe(select.to_owned());
+        Ok(each!(self, pool => sqlx::query(select).fetch_one(pool).await?.try_get::<i64, _>(0)?))
     }
 
     /// What all accounts hold, and what of it is frozen.

@@ -48,7 +48,7 @@ async fn insist(bank: Bank, barrier: Barrier, change: String) -> Entry {
 
 /// Tries and cancels of the same branch at once, several of each: whoever comes first, nothing stays
 /// frozen, and a try that comes last does nothing.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn tries_and_cancels_race() -> Result<()> {
     let (banks, _servers) = banks("races").await?;
     for bank in banks {
@@ -60,7 +60,8 @@ async fn tries_and_cancels_race() -> Result<()> {
             both += tries;
             let (free, frozen) = bank.sums().await?;
             assert_eq!((free, frozen), (4 * BALANCE, 0), "{bank:?} {gid}");
-            let late = insist(bank.clone(), Barrier::new(call(&gid, "tcc", "01", "try")), take()).await;
+            let late =
+                insist(bank.clone(), Barrier::new(call(&gid, "tcc", "01", "try")), take()).await;
             assert!(!late.is_run(), "{bank:?} {gid}: a try ran after its cancel");
         }
         println!("{both} of {RACES} tries came before their cancels");
@@ -89,7 +90,7 @@ async fn one_race(bank: &Bank, gid: &str, race: usize) -> Result<(usize, usize)>
 }
 
 /// A message's local transaction against check-backs: what the coordinator was told is what happened.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_check_back_races_its_local_transaction() -> Result<()> {
     let (banks, _servers) = banks("checks").await?;
     for bank in banks {

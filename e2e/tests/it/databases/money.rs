@@ -130,11 +130,8 @@ async fn tcc(coordinator: &Coordinator, transfer: &Transfer) -> Result<(), Error
 
 /// The step in the middle says no to large amounts.
 async fn saga(coordinator: &Coordinator, transfer: &Transfer) -> Result<(), Error> {
-    let step = |action_url, compensate_url| SagaStep {
-        action_url,
-        compensate_url,
-        body: "{}".to_owned(),
-    };
+    let step =
+        |action_url, compensate_url| SagaStep { action_url, compensate_url, body: "{}".to_owned() };
     let middle = if transfer.amount > 200 { "refuse" } else { "look" };
     let saga = Saga::new(&transfer.gid, Options { timeout_to_fail: Duration::ZERO, ..options() })
         .step(step(transfer.taker("take"), transfer.taker("give")))
@@ -191,7 +188,7 @@ async fn work(
     Ok(gids)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn is_neither_made_nor_lost() -> Result<()> {
     let Some((_server, _, coordinator)) = coordinator("databases: money")? else { return Ok(()) };
     let Some(postgres) = Database::shared("databases: money", Kind::Postgres)? else {

@@ -182,7 +182,7 @@ async fn work(
     gids
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn kills_leave_all_or_nothing() -> Result<()> {
     let suite = "databases: XA under kills";
     let Some((server, _, coordinator)) = coordinator(suite)? else { return Ok(()) };
@@ -195,7 +195,8 @@ async fn kills_leave_all_or_nothing() -> Result<()> {
 
     for victim in 0..3 {
         for commit in [true, false] {
-            machines = between_prepare_and_end(machines, &banks, &coordinator, victim, commit).await?;
+            machines =
+                between_prepare_and_end(machines, &banks, &coordinator, victim, commit).await?;
         }
     }
 
@@ -226,9 +227,10 @@ async fn between_prepare_and_end(
     act([&banks.urls[0], &banks.urls[1]], &mut xa, 0, 10).await?;
     assert_eq!(banks.prepared().await?.len(), 2, "{gid}");
     machines.kill(victim)?;
-    let decide = tokio::spawn(async move {
-        if commit { xa.submit().await } else { xa.abort("by plan").await }
-    });
+    let decide =
+        tokio::spawn(
+            async move { if commit { xa.submit().await } else { xa.abort("by plan").await } },
+        );
     tokio::time::sleep(Duration::from_millis(250)).await;
     let restart = move || machines.restart(victim).map(|()| machines);
     let machines = tokio::task::spawn_blocking(restart).await??;

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use quorate_client::xa::{Outcome, Sweeper, Swept, Verdict, XaDatabase, Xid};
-use quorate_client::{
-    BranchError, Coordinator, Done, Error, Options, Xa, XaBranch, XaCall,
-};
+use quorate_client::{BranchError, Coordinator, Done, Error, Options, Xa, XaBranch, XaCall};
 use quorate_e2e::database::{Database, Kind};
 use quorate_e2e::http1::send;
 use quorate_e2e::server::Server;
@@ -119,7 +117,7 @@ async fn quoted<D: XaDatabase>(branch: &XaBranch<D>, coordinator: &Coordinator) 
     assert!(matches!(result, Err(BranchError::Error(Error::Malformed(_)))), "{result:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn calls_come_twice_early_and_late() -> Result<()> {
     let Some(setting) = setting("corners").await? else { return Ok(()) };
     let (banks, coordinator) = (&setting.banks, &setting.coordinator);
@@ -147,7 +145,7 @@ async fn a_failed_statement_is_not_prepared_away() -> Result<()> {
 }
 
 /// MySQL hides what is prepared from others while its session lives: a commit must not take that for done.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_commit_waits_for_the_session_that_prepared() -> Result<()> {
     let Some(setting) = setting("sessions").await? else { return Ok(()) };
     let Bank::MariaDb(pool) = &setting.banks.mariadb else { unreachable!() };
@@ -175,14 +173,20 @@ async fn a_commit_waits_for_the_session_that_prepared() -> Result<()> {
 }
 
 /// An operator stops a transaction, and nobody is told: the sweeper ends what is prepared, and nothing else.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn the_sweeper_ends_what_an_operator_left() -> Result<()> {
     let Some(setting) = setting("sweeps").await? else { return Ok(()) };
     let (banks, coordinator) = (&setting.banks, &setting.coordinator);
     for gid in ["stopped", "open"] {
         begin(coordinator, gid).await?;
         for result in [
-            banks.over_postgres.begin(&xa_call(gid, "action")).await?.context("new")?.prepare().await,
+            banks
+                .over_postgres
+                .begin(&xa_call(gid, "action"))
+                .await?
+                .context("new")?
+                .prepare()
+                .await,
             {
                 let mut second = xa_call(gid, "action");
                 second.step.branch_id = "02".to_owned();

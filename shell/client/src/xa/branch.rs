@@ -1,9 +1,11 @@
 //! A branch of XA transactions: the action's local transaction, and its second phase.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::{Connection, Pool};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Verdict, XaCall, XaDatabase, Xid};
 use crate::barrier::{BarrierTable, Row, TableName};
@@ -19,11 +21,12 @@ const PAUSE: Duration = Duration::from_millis(25);
 
 /// A branch over a database. Cheap to clone.
 ///
-/// Each action has a connection of its own beside the pool, opened and closed for it: give the database room
-/// for as many as there are actions at once.
+/// Each action, and each rollback, has a connection of its own beside the pool, opened and closed for it. There are
+/// as many of them at once as the pool may have: give the database room for twice that number.
 #[derive(Debug)]
 pub struct XaBranch<D: XaDatabase> {
     pool: Pool<D>,
+    own: Arc<Semaphore>,
     coordinator: Coordinator,
     table: TableName,
     lock_wait: Duration,
@@ -33,6 +36,7 @@ impl<D: XaDatabase> Clone for XaBranch<D> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
+            own: Arc::clone(&self.own),
             coordinator: self.coordinator.clone(),
             table: self.table.clone(),
             lock_wait: self.lock_wait,
@@ -45,7 +49,8 @@ impl<D: XaDatabase> XaBranch<D> {
     #[must_use]
     pub fn new(pool: Pool<D>, coordinator: &Coordinator) -> Self {
         let coordinator = coordinator.clone();
-        Self { pool, coordinator, table: TableName::default(), lock_wait: LOCK_WAIT }
+        let own = Arc::new(Semaphore::new(pool.options().get_max_connections() as usize));
+        Self { pool, own, coordinator, table: TableName::default(), lock_wait: LOCK_WAIT }
     }
 
     /// With another barrier table.
@@ -81,7 +86,7 @@ impl<D: XaDatabase> XaBranch<D> {
             let why = "an action's call must carry 'phase2_url'".to_owned();
             return Err(Error::Malformed(why).into());
         };
-        let mut connection = self.open().await?;
+        let (mut connection, permit) = self.open().await?;
         if !D::start(&mut connection, &xid).await? {
             return match is_prepared::<D>(&mut connection, &xid).await? {
                 true => Ok(None),
@@ -98,7 +103,7 @@ impl<D: XaDatabase> XaBranch<D> {
         }
         drop(table);
         self.register(&xid, url).await?;
-        Ok(Some(XaLocal { connection, xid }))
+        Ok(Some(XaLocal { connection, xid, _permit: permit }))
     }
 
     async fn register(&self, xid: &Xid, url: &str) -> Result<(), BranchError> {
@@ -143,7 +148,7 @@ impl<D: XaDatabase> XaBranch<D> {
     }
 
     pub(super) async fn roll_back(&self, xid: &Xid) -> Result<Done, BranchError> {
-        let mut connection = self.open().await?;
+        let (mut connection, _permit) = self.open().await?;
         end::<D>(&mut connection, Verdict::Rollback, xid).await?;
         // What comes later must find the row. While an action holds it, this waits, and fails if that takes
         // too long: by the next call the action has been prepared or is gone.
@@ -159,11 +164,19 @@ impl<D: XaDatabase> XaBranch<D> {
         }
     }
 
-    /// A connection of its own, which waits for no lock longer than it should.
-    async fn open(&self) -> Result<D::Connection, Error> {
-        let mut connection = D::Connection::connect_with(&self.pool.connect_options()).await?;
-        D::bound_waiting(&mut connection, self.lock_wait).await?;
-        Ok(connection)
+    /// A connection of its own, which waits for no lock longer than it should; within the time that the pool has
+    /// for one of its own.
+    async fn open(&self) -> Result<(D::Connection, OwnedSemaphorePermit), Error> {
+        let open = async {
+            let permit = Arc::clone(&self.own).acquire_owned().await;
+            let permit = permit.expect("nobody closes it");
+            let mut connection = D::Connection::connect_with(&self.pool.connect_options()).await?;
+            D::bound_waiting(&mut connection, self.lock_wait).await?;
+            Ok((connection, permit))
+        };
+        let limit = self.pool.options().get_acquire_timeout();
+        let opened = tokio::time::timeout(limit, open).await;
+        opened.unwrap_or(Err(Error::Database(sqlx::Error::PoolTimedOut)))
     }
 }
 
@@ -210,6 +223,7 @@ async fn is_prepared<D: XaDatabase>(
 pub struct XaLocal<D: XaDatabase> {
     connection: D::Connection,
     xid: Xid,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl<D: XaDatabase> XaLocal<D> {

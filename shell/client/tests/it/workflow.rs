@@ -65,7 +65,7 @@ impl World {
     fn end_elsewhere(&self, gid: &str) {
         let mut workflows = self.workflows.lock().expect("nobody panicked");
         let ended = json!({ "status": "failed", "rollback_reason": "stopped by an operator" });
-        workflows.get_mut(gid).unwrap().transaction = ended;
+        workflows.get_mut(gid).expect("prepared").transaction = ended;
     }
 
     fn prepare(&self, gid: &str) -> Value {

@@ -88,8 +88,7 @@ type Outcome = Result<Value, Problem>;
 pub(crate) async fn call(api: &Api, request: Request<Incoming>) -> Response<Body> {
     let is_grpc = wire::is_grpc(request.headers());
     let begun = api.metrics.dtm.begin(is_grpc, request.uri().path());
-    let response =
-        if is_grpc { grpc::call(api, request).await } else { plain(api, request).await };
+    let response = if is_grpc { grpc::call(api, request).await } else { plain(api, request).await };
     let code = response.headers().get("grpc-status");
     let is_ok = response.status().as_u16() < 400 && code.is_none_or(|code| code == "0");
     api.metrics.dtm.end(begun, is_ok);

@@ -100,9 +100,7 @@ async fn answer(api: &Api, head: &Parts, body: Incoming) -> Result<Response<Body
             let (behind, limit) = (query.place(), query.limit(route.params));
             done(view(api, move |view| read::topics(view, behind, limit)).await)
         }
-        Does::Show | Does::Timeline | Does::Audit => {
-            one(api, route, &query, name(&gid)?).await
-        }
+        Does::Show | Does::Timeline | Does::Audit => one(api, route, &query, name(&gid)?).await,
         Does::Operate(verb) => {
             guard::check_type(head)?;
             let body = whole(body).await?;
@@ -137,9 +135,8 @@ async fn view<T: Send + 'static>(
     work: impl FnOnce(&View<Snapshot>) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Problem> {
     // A read that timed out has changed nothing.
-    let unavailable = |failure: quorate_node::Failure| {
-        Problem::new(Code::Unavailable, failure.to_string())
-    };
+    let unavailable =
+        |failure: quorate_node::Failure| Problem::new(Code::Unavailable, failure.to_string());
     stored::read(&api.handle, work).await.map_err(unavailable)
 }
 

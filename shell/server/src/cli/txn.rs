@@ -145,7 +145,9 @@ async fn operate(
     while done.txn.as_ref().is_none_or(is_under_way) && begun.elapsed() < WATCH {
         tokio::time::sleep(LOOK).await;
         // It has been done, whether or not it can be looked at.
-        let Ok(seen) = client.get::<Txn>(&format!("/v1/txns/{}", segment(gid))).await else { break };
+        let Ok(seen) = client.get::<Txn>(&format!("/v1/txns/{}", segment(gid))).await else {
+            break;
+        };
         done.txn = Some(seen.txn);
     }
     Ok(done)

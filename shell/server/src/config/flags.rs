@@ -48,11 +48,19 @@ pub const FLAGS: &[Flag] = &[
     flag("runtimes", "N", "threads that serve connections [cores - 1, at most 8]"),
     flag("nodes", "N", "run N processes on loopback for trying out (1 or 3) [1]"),
     flag("dtm-timeout-to-fail", "DURATION", "until an undecided transaction is rolled back [35s]"),
-    flag("dtm-retry-interval", "DURATION", "pause after a failed call; doubles at each error [10s]"),
+    flag(
+        "dtm-retry-interval",
+        "DURATION",
+        "pause after a failed call; doubles at each error [10s]",
+    ),
     flag("dtm-max-backoff", "DURATION", "the longest that errors make this pause [5m]"),
     flag("dtm-request-timeout", "DURATION", "that a call of a branch may take [3s]"),
     flag("dtm-retention", "DURATION", "how long finished transactions are kept [24h]"),
-    flag("dtm-strict", "true|false", "success of a branch needs a 2xx with no body or JSON [false]"),
+    flag(
+        "dtm-strict",
+        "true|false",
+        "success of a branch needs a 2xx with no body or JSON [false]",
+    ),
     flag("dtm-alert-url", "URL|none", "where calls that keep failing are reported [none]"),
     flag("dtm-alert-after", "N", "errors of one call until it is reported [3]"),
     flag("branch-calls", "N", "calls under way at a time [4096]"),
@@ -64,7 +72,10 @@ pub const FLAGS: &[Flag] = &[
 
 /// Where a group of settings begins in the help, and its heading. Those before the first have none.
 pub const HEADINGS: &[(&str, &str)] = &[
-    ("dtm-timeout-to-fail", "Global transactions (what they do not say themselves; 35s or bare seconds):"),
+    (
+        "dtm-timeout-to-fail",
+        "Global transactions (what they do not say themselves; 35s or bare seconds):",
+    ),
     ("branch-calls", "Calls of branches (IS_DOCKER=1 makes their localhost host.docker.internal):"),
 ];
 

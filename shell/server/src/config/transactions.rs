@@ -57,10 +57,8 @@ pub(super) fn read(
         suspension: time(layers, "branch-breaker-pause", defaults.suspension, SHORTEST_PAUSE)?,
         ..defaults
     };
-    let limits = Limits {
-        longest_suspension: limits.longest_suspension.max(limits.suspension),
-        ..limits
-    };
+    let limits =
+        Limits { longest_suspension: limits.longest_suspension.max(limits.suspension), ..limits };
     if limits.attempts_per_destination > limits.attempts {
         let text = "branch-calls-per-destination must not be above branch-calls";
         return Err(Fatal::Usage(text.to_owned()));
@@ -153,8 +151,8 @@ fn truth(layers: &Layers, name: &str) -> Result<bool, Fatal> {
     match layers.get(name) {
         None => Ok(false),
         Some(setting) => match setting.value.as_str() {
-            "true" => Ok(true),
-            "false" => Ok(false),
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
             _ => Err(not_one_of(setting, "true or false")),
         },
     }

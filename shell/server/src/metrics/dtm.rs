@@ -286,7 +286,8 @@ fn gauges(page: &mut Page<'_>, figures: &Figures, unfinished: Option<usize>) {
         page.one("quorate_global_txn_unfinished", "gauge", help, unfinished);
     }
     let name = "quorate_global_txn_must_succeed_failures_total";
-    let help = "FAILURE from a branch that must not fail (confirm, cancel, ..): an error over there.";
+    let help =
+        "FAILURE from a branch that must not fail (confirm, cancel, ..): an error over there.";
     page.one(name, "counter", help, figures.must_succeed_failures);
     let name = "quorate_global_txn_calls_total";
     page.head(name, "counter", "Calls of branches that have ended.");
@@ -296,7 +297,11 @@ fn gauges(page: &mut Page<'_>, figures: &Figures, unfinished: Option<usize>) {
 
 fn outcalls(page: &mut Page<'_>, figures: &quorate_outcall::Figures) {
     for (name, help, value) in [
-        ("calls", "Calls to other services that are not done, those that wait included.", figures.calls),
+        (
+            "calls",
+            "Calls to other services that are not done, those that wait included.",
+            figures.calls,
+        ),
         ("attempts", "Attempts under way.", figures.attempts),
         ("bytes", "Bytes of these calls.", figures.bytes),
     ] {
@@ -311,15 +316,16 @@ fn outcalls(page: &mut Page<'_>, figures: &quorate_outcall::Figures) {
         page.line(&format!("{name}{{breaker=\"{}\"}}", state_name(state)), count);
     }
     let name = "quorate_outcall_suspended";
-    page.head(name, "gauge", "Suspended destinations, the first 64 by name: calls that wait there.");
+    page.head(
+        name,
+        "gauge",
+        "Suspended destinations, the first 64 by name: calls that wait there.",
+    );
     let suspended = figures.destinations.iter().filter(|one| one.breaker != BreakerState::Closed);
     for one in suspended.take(MAX_NAMED) {
         // What a destination may consist of needs no escapes.
-        let labels = format!(
-            "destination=\"{}\",breaker=\"{}\"",
-            one.destination,
-            state_name(one.breaker)
-        );
+        let labels =
+            format!("destination=\"{}\",breaker=\"{}\"", one.destination, state_name(one.breaker));
         page.line(&format!("{name}{{{labels}}}"), one.waiting);
     }
 }

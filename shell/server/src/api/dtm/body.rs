@@ -55,7 +55,8 @@ fn headers(object: Object<'_>) -> Result<Vec<(String, String)>, Unreadable> {
     let headers = object.pairs("branch_headers")?;
     for (name, value) in &headers {
         if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
-            let text = format!("branch_headers: '{}' cannot be sent as a header", name.escape_debug());
+            let text =
+                format!("branch_headers: '{}' cannot be sent as a header", name.escape_debug());
             return Err(Unreadable(text));
         }
     }

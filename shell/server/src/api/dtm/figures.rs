@@ -23,7 +23,10 @@ pub(crate) async fn text(handle: &Handle, metrics: &Metrics) -> Result<String, F
     Ok(dtm::text(&metrics.dtm, &figures, unfinished(handle).await))
 }
 
-pub(super) async fn response(handle: &Handle, metrics: &Metrics) -> Result<Response<Body>, Failure> {
+pub(super) async fn response(
+    handle: &Handle,
+    metrics: &Metrics,
+) -> Result<Response<Body>, Failure> {
     let mut response = Response::new(Body::plain(text(handle, metrics).await?));
     response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
     Ok(response)

@@ -132,7 +132,10 @@ mod tests {
         else {
             panic!("a subscription");
         };
-        assert_eq!((topic.as_str(), url.as_str(), remark.as_str()), ("a/b", "http://h/?x=1", "r s"));
+        assert_eq!(
+            (topic.as_str(), url.as_str(), remark.as_str()),
+            ("a/b", "http://h/?x=1", "r s")
+        );
         assert!(change("query", Query("topic=a")).is_none());
         let Some(Wanted::DeleteTopic { topic }) = deletion("topic/a%2Fb+c") else { panic!("it") };
         assert_eq!(topic, "a/b+c", "a plus sign in a path is one");

@@ -12,8 +12,8 @@
 
 use std::net::IpAddr;
 
-use http::request::Parts;
 use http::header;
+use http::request::Parts;
 
 use super::problem::Problem;
 use super::types::Code;
@@ -95,7 +95,8 @@ mod tests {
 
     fn head(headers: &[(&str, &str)]) -> Parts {
         let request = http::Request::builder().uri("/v1/txns");
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         request.body(()).unwrap().into_parts().0
     }
 

@@ -121,7 +121,11 @@ fn responses(route: &Route, schemas: &mut Map<String, Value>, failed: &Value) ->
         ("409", "Not in this state. Nothing was changed.", route.body.is_some()),
         ("413", "The body is too long.", route.body.is_some()),
         ("415", "The body is not of type application/json.", route.body.is_some()),
-        ("503", "Nobody can answer now, or (`unknown_outcome`) nobody knows whether it was done.", true),
+        (
+            "503",
+            "Nobody can answer now, or (`unknown_outcome`) nobody knows whether it was done.",
+            true,
+        ),
     ] {
         if applies {
             all.insert(status.to_owned(), response(about, failed));
@@ -165,7 +169,10 @@ mod tests {
         }
         let paths = document["paths"].as_object().unwrap();
         assert!(paths["/v1/txns/{gid}/skip"]["post"]["requestBody"].is_object());
-        assert_eq!(paths.values().map(|path| path.as_object().unwrap().len()).sum::<usize>(), ROUTES.len());
+        assert_eq!(
+            paths.values().map(|path| path.as_object().unwrap().len()).sum::<usize>(),
+            ROUTES.len()
+        );
     }
 
     #[test]
@@ -176,9 +183,12 @@ mod tests {
         assert_eq!(skip["properties"]["by"]["maxLength"], 256, "{skip}");
         assert_eq!(skip["required"].as_array().unwrap().len(), 4, "{skip}");
         let summary = &document["components"]["schemas"]["Summary"];
-        assert_eq!(summary["properties"]["ended"], json!({
-            "type": "string", "format": "date-time", "description": "When it ended."
-        }));
+        assert_eq!(
+            summary["properties"]["ended"],
+            json!({
+                "type": "string", "format": "date-time", "description": "When it ended."
+            })
+        );
         assert!(!document.to_string().contains("\"null\""), "fields are left out, never null");
     }
 }

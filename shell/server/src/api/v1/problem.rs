@@ -65,8 +65,7 @@ impl Problem {
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        let code =
-            if failure.outcome_unknown() { Code::UnknownOutcome } else { Code::Unavailable };
+        let code = if failure.outcome_unknown() { Code::UnknownOutcome } else { Code::Unavailable };
         Self::new(code, failure.to_string())
     }
 }
@@ -117,7 +116,10 @@ mod tests {
     #[test]
     fn one_shape() {
         let response = Problem::only("GET").response();
-        assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"GET".parse().unwrap()));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["allow"]),
+            (405, &"GET".parse().unwrap())
+        );
         let failed = Failed { error: Reason { code: Code::BadRequest, message: "m".to_owned() } };
         let text = serde_json::to_string(&failed).unwrap();
         assert_eq!(text, r#"{"error":{"code":"bad_request","message":"m"}}"#);

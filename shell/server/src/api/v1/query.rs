@@ -57,7 +57,10 @@ impl Query {
     pub(super) fn place(&self) -> Vec<u8> {
         let digits = self.text("after").unwrap_or_default().as_bytes();
         let digit = |digit: u8| char::from(digit).to_digit(16).unwrap_or_default() as u8;
-        digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, next| byte << 4 | digit(*next))).collect()
+        digits
+            .chunks(2)
+            .map(|pair| pair.iter().fold(0, |byte, next| byte << 4 | digit(*next)))
+            .collect()
     }
 }
 

@@ -3,9 +3,7 @@
 
 use bytes::Bytes;
 use quorate_engine::Read;
-use quorate_global_txn::{
-    AuditEntry, CallEntry, Config, GlobalTxnId, Kind, Status, Topic, keys,
-};
+use quorate_global_txn::{AuditEntry, CallEntry, Config, GlobalTxnId, Kind, Status, Topic, keys};
 use quorate_kv::{KeyRange, KeyValue, ReadError, View};
 
 use super::limits::{HEAD_BYTES, LOOKS, TOPIC_BYTES};
@@ -90,7 +88,8 @@ impl Entries {
         first: Bytes,
     ) -> Outcome<(Vec<KeyValue>, Option<u32>)> {
         let page = view.page(&KeyRange { key: first, ..all }, self.limit)?;
-        let last = u32::try_from(page.kvs.len()).ok().and_then(|read| (self.from + read).checked_sub(1));
+        let last =
+            u32::try_from(page.kvs.len()).ok().and_then(|read| (self.from + read).checked_sub(1));
         Ok((page.kvs, last.filter(|_| page.more)))
     }
 }

@@ -81,8 +81,7 @@ const LIMIT: Param = Param {
     about: "How many to bring.",
     is: Is::Count { most: super::limits::MOST, default: 100 },
 };
-const AFTER: Param =
-    Param { name: "after", about: "`next` of the page before.", is: Is::Place };
+const AFTER: Param = Param { name: "after", about: "`next` of the page before.", is: Is::Place };
 const AFTER_NUMBER: Param =
     Param { name: "after", about: "`next` of the page before.", is: Is::Number };
 
@@ -141,13 +140,7 @@ pub(super) const ROUTES: &[Route] = &[
         params: LIST,
         about: "Pages by cursor. A page may hold fewer than `limit`, even none, and still have a `next`: one request \
                 looks at a bounded number of transactions.",
-        ..get(
-            "/v1/txns",
-            Does::List,
-            "listTxns",
-            "Global transactions",
-            openapi::of::<types::Page>,
-        )
+        ..get("/v1/txns", Does::List, "listTxns", "Global transactions", openapi::of::<types::Page>)
     },
     get(
         "/v1/txns/{gid}",
@@ -181,7 +174,7 @@ pub(super) const ROUTES: &[Route] = &[
         Verb::Retry,
         "retryTxn",
         "Try what it waits for now",
-        "Its counts of errors begin anew. Of one that has ended nothing happens.",
+        "Its counts of errors begin anew. Refused when it has ended.",
     ),
     Route {
         body: Some(openapi::of::<types::Skip>),

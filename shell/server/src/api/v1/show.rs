@@ -1,8 +1,8 @@
 //! The machine's values as what `/v1/` says.
 
 use quorate_global_txn::{
-    self as global_txn, AuditEntry, CallEntry, Class, Config, Protocol, Record, Row, RowStatus, Target,
-    Tries, waited_for,
+    self as global_txn, AuditEntry, CallEntry, Class, Config, Protocol, Record, Row, RowStatus,
+    Target, Tries, waited_for,
 };
 
 use super::limits::HEAD_BYTES;
@@ -60,7 +60,11 @@ fn filled(text: &str) -> Option<String> {
 fn head(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD_BYTES)]);
     // A character that was cut in two is not shown.
-    if bytes.len() > HEAD_BYTES { text.trim_end_matches('\u{fffd}').to_owned() } else { text.into() }
+    if bytes.len() > HEAD_BYTES {
+        text.trim_end_matches('\u{fffd}').to_owned()
+    } else {
+        text.into()
+    }
 }
 
 fn time(ms: u64) -> Time {

@@ -6,14 +6,19 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::plan::Random;
+use super::random::Random;
 use super::town::Town;
 use crate::exit::Fatal;
 
-/// Between two kills, in ms: at least, and at most this much more.
-const PAUSE_MS: (u64, u64) = (300, 700);
-/// How long a victim stays down, in ms: at least, and at most this much more.
-const DOWN_MS: (u64, u64) = (20, 400);
+/// A span of times in ms: at least, and at most this much more.
+type Span = (u64, u64);
+
+/// Between two kills.
+const PAUSE_MS: Span = (300, 700);
+/// How long a victim stays down.
+const DOWN_MS: Span = (20, 400);
+/// How long one of several servers stays down: often long enough for the others to elect a leader.
+const NODE_DOWN_MS: Span = (200, 2300);
 
 /// Kills until it is aborted; whoever aborts it must start again what may be down.
 ///
@@ -23,20 +28,34 @@ pub(super) async fn rage(town: Arc<Mutex<Town>>, seed: u64) -> Result<(), Fatal>
     let mut random = Random(seed ^ 0x6b69_6c6c);
     loop {
         pause(&mut random, PAUSE_MS).await;
-        let victim = {
+        let (victim, down) = {
             let mut town = town.lock().await;
-            if let Some(fallen) = town.fallen() {
-                return Err(Fatal::Runtime(fallen));
-            }
-            let victim = random.below(town.len() as u64) as usize;
-            town.kill(victim);
-            victim
+            town.must_run()?;
+            let victim = victim(&mut random, &town).await;
+            let is_node = town.servers().len() > 1 && town.servers().contains(&victim);
+            let down = if is_node { NODE_DOWN_MS } else { DOWN_MS };
+            town.kill(victim).await;
+            (victim, down)
         };
-        pause(&mut random, DOWN_MS).await;
+        pause(&mut random, down).await;
         town.lock().await.start_again(victim)?;
     }
 }
 
-async fn pause(random: &mut Random, (least, more): (u64, u64)) {
+/// Anybody; in a cluster as often a server as a service, and then as often the leader as any server.
+async fn victim(random: &mut Random, town: &Town) -> usize {
+    let servers = town.servers();
+    if servers.len() == 1 {
+        return random.below(servers.end as u64) as usize;
+    }
+    if random.percent(50) {
+        return random.below(servers.start as u64) as usize;
+    }
+    let any = servers.start + random.below(servers.len() as u64) as usize;
+    let leader = if random.percent(50) { town.leader().await } else { None };
+    leader.unwrap_or(any)
+}
+
+async fn pause(random: &mut Random, (least, more): Span) {
     sleep(Duration::from_millis(least + random.below(more))).await;
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child as Process, Command, Stdio};
 
@@ -11,22 +12,23 @@ use crate::exit::Fatal;
 
 /// Ports are taken from here, below those that the system gives to outgoing connections: nothing else takes
 /// one while its process is down.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
+const PORTS: Range<u16> = 12_000..32_000;
 
 /// A process that runs or was killed. Ends with its value.
 #[derive(Debug)]
 pub(super) struct Child {
     /// What it is called.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     args: Vec<String>,
     log: PathBuf,
     process: Option<Process>,
 }
 
 impl Child {
-    /// This program with these arguments, not yet running; it writes into a log file in `dir`.
-    pub(super) fn new(name: &'static str, args: Vec<String>, dir: &Path) -> Self {
-        Self { name, args, log: dir.join(format!("{name}.log")), process: None }
+    /// This program as `demo-service` with these arguments, not yet running; it writes into a log file in
+    /// `dir`.
+    pub(super) fn new(name: &str, args: Vec<String>, dir: &Path) -> Self {
+        Self { name: name.to_owned(), args, log: dir.join(format!("{name}.log")), process: None }
     }
 
     /// Starts it if it does not run.
@@ -37,6 +39,7 @@ impl Child {
         let failed = |error| Fatal::Runtime(format!("cannot start {}: {error}", self.name));
         let log = File::options().create(true).append(true).open(&self.log).map_err(failed)?;
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+        command.arg("demo-service").arg(std::process::id().to_string());
         command.args(&self.args).stdin(Stdio::null());
         command.stdout(log.try_clone().map_err(failed)?).stderr(log);
         // Ctrl-C is for the demo alone: it ends the others in its own order.
@@ -73,11 +76,11 @@ impl Child {
         }
     }
 
-    /// The end of what it has written, for an error message.
+    /// The last that it has written, for an error message.
     pub(super) fn last_words(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(5)..].join("\n")
+        let last = text.lines().rfind(|line| !line.trim().is_empty());
+        last.map_or("it has said nothing", |line| line.trim_start_matches("quorate: ")).to_owned()
     }
 }
 
@@ -88,15 +91,29 @@ impl Drop for Child {
 }
 
 /// Ports on loopback that are free now, from a place that depends on this process.
-pub(super) fn free_ports<const N: usize>() -> Result<[u16; N], Fatal> {
-    let span = PORTS.end - PORTS.start;
-    let first = (std::process::id().wrapping_mul(97) % u32::from(span)) as u16;
-    let mut candidates = (0..span).map(|step| PORTS.start + (first + step) % span);
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let free = candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-        let none = || Fatal::Runtime("no free port on 127.0.0.1".to_owned());
-        *port = free.ok_or_else(none)?;
+#[derive(Clone, Debug)]
+pub(super) struct FreePorts {
+    first: u16,
+    tried: u16,
+}
+
+impl FreePorts {
+    pub(super) fn new() -> Self {
+        let span = u32::from(PORTS.end - PORTS.start);
+        Self { first: (std::process::id().wrapping_mul(97) % span) as u16, tried: 0 }
     }
-    Ok(ports)
+
+    /// The next one.
+    pub(super) fn take(&mut self) -> Result<u16, Fatal> {
+        let span = PORTS.end - PORTS.start;
+        while self.tried < span {
+            let port = PORTS.start + (self.first + self.tried) % span;
+            self.tried += 1;
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return Ok(port);
+            }
+        }
+        let Range { start, end } = PORTS;
+        Err(Fatal::Runtime(format!("no port of 127.0.0.1 from {start} to {end} is free")))
+    }
 }

@@ -1,48 +1,44 @@
 //! A demo from beginning to end.
 
-use std::io::{IsTerminal, Write};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+mod stop;
 
-use quorate_client::Patience;
-use serde_json::Value;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::chaos;
 use super::check::Books;
+use super::deed::Clerk;
 use super::options::Options;
-use super::pay::Payer;
-use super::plan::{Plan, stock};
+use super::progress::Progress;
+use super::story::Story;
 use super::table::Summary;
 use super::tally::Tally;
 use super::town::{Place, Town};
 use crate::exit::Fatal;
 use crate::terminal::{complain, say};
+use stop::Stop;
 
-/// How long the transactions that are unfinished after the last order may take.
+/// How long the transactions that are unfinished after the last deed may take.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
-/// Between two looks at them, and at the progress.
+/// Between two looks at them.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a payer waits for the service of orders, which may be down.
-const CREATE_PATIENCE: Patience =
-    Patience { total: Duration::from_secs(20), pause: Duration::from_millis(20) };
-/// With a time limit the number of orders is not known, and so much stock is there as for this many.
-const TIMED_ORDERS: u64 = 100_000;
-/// Characters of the progress bar.
-const BAR: usize = 30;
+/// Between two looks at processes and free space.
+const HEALTH_PAUSE: Duration = Duration::from_secs(1);
 
-/// `quorate demo order`.
-pub(super) fn order(options: &Options) -> Result<(), Fatal> {
+/// `quorate demo NAME`.
+pub(super) fn demo<S: Story>(options: &Options) -> Result<(), Fatal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Fatal::Runtime(error.to_string()))?;
     runtime.block_on(async {
-        let mut place = Place::take(options.dir.as_deref())?;
+        let mut place = Place::take(options.dir.as_deref(), options.nodes)?;
+        let stop = Stop::new()?;
         let result = tokio::select! {
-            result = whole(options, &place.path) => result,
-            _ = tokio::signal::ctrl_c() => return Err(Fatal::Runtime("interrupted".to_owned())),
+            result = whole::<S>(options, &place, &stop) => result,
+            () = stop.at_once() => return Err(Fatal::Runtime("interrupted".to_owned())),
         };
         // Whatever went wrong stands in the logs of the processes.
         if result.is_err() {
@@ -53,29 +49,33 @@ pub(super) fn order(options: &Options) -> Result<(), Fatal> {
     })
 }
 
-async fn whole(options: &Options, dir: &Path) -> Result<(), Fatal> {
-    let stock = stock(if options.time.is_some() { TIMED_ORDERS } else { options.orders });
-    let town = Town::start(dir, stock).await?;
+async fn whole<S: Story>(options: &Options, place: &Place, stop: &Stop) -> Result<(), Fatal> {
+    let town = Town::start(&place.path, &S::services(options), options.nodes).await?;
     let before = Books::read(&town).await?;
+    let story = S::new(options, &town);
     let begun = Instant::now();
-    let (town, tally) = orders(options, town).await?;
-    let paying = begun.elapsed();
+    let (town, tally) = under_kills(options, story, town, place, stop).await?;
+    let doing = begun.elapsed();
     let settling = Instant::now();
     let unfinished = settle(&town).await?;
     let after = Books::read(&town).await?;
-    let http = [town.coordinator().http(), town.coordinator().branches()];
+    let coordinators = town.coordinators();
+    let http = || coordinators.iter().flat_map(|one| [one.http(), one.branches()]);
+    let sums = S::sums(&before).into_iter().zip(S::sums(&after));
     let summary = Summary {
         options,
-        lines: after.lines(&tally, stock),
+        words: S::WORDS,
+        lines: S::lines(&before, &after, &tally),
         tally,
+        sums: sums.map(|((what, before), (_, after))| (what, before, after)).collect(),
         before,
         after,
         kills: town.kills(),
         unfinished,
-        paying,
+        doing,
         settling: settling.elapsed(),
-        attempts: http.iter().map(|http| http.attempts()).sum(),
-        repeated: http.iter().map(|http| http.repeated()).sum(),
+        requests: http().map(|http| http.attempts()).sum(),
+        repeated: http().map(|http| http.repeated()).sum(),
     };
     town.end().await;
     if options.json {
@@ -89,17 +89,23 @@ async fn whole(options: &Options, dir: &Path) -> Result<(), Fatal> {
     Err(Fatal::Runtime(format!("the sums do not agree (seed {})", options.seed)))
 }
 
-/// Has all orders paid, with kills meanwhile; everything runs again afterwards.
-async fn orders(options: &Options, town: Town) -> Result<(Town, Tally), Fatal> {
-    let payer = Payer::new(&town, CREATE_PATIENCE);
+/// Has all deeds done, with kills meanwhile; everything runs again afterwards.
+async fn under_kills<S: Story>(
+    options: &Options,
+    story: S,
+    town: Town,
+    place: &Place,
+    stop: &Stop,
+) -> Result<(Town, Tally), Fatal> {
+    let clerk = Clerk::new(&town);
     let town = Arc::new(Mutex::new(town));
     let mut kills = JoinSet::new();
     if options.kills {
         kills.spawn(chaos::rage(Arc::clone(&town), options.seed));
     }
-    let work = pay_all(options, payer, &town);
     let tally = tokio::select! {
-        tally = work => tally?,
+        tally = do_all(options, story, clerk, &town, stop) => tally?,
+        fatal = health(place, &town) => return Err(fatal),
         Some(ended) = kills.join_next() => {
             let fatal = ended.map_err(|error| Fatal::Runtime(error.to_string()));
             return Err(fatal.and_then(|ended| ended).err().unwrap_or_else(|| {
@@ -116,48 +122,63 @@ async fn orders(options: &Options, town: Town) -> Result<(Town, Tally), Fatal> {
     Ok((town, tally))
 }
 
-async fn pay_all(options: &Options, payer: Payer, town: &Arc<Mutex<Town>>) -> Result<Tally, Fatal> {
-    let mut plan = Plan::new(options.seed, &options.kinds, options.orders);
+/// Ends when something is wrong that no demo can go on with.
+async fn health(place: &Place, town: &Mutex<Town>) -> Fatal {
+    loop {
+        sleep(HEALTH_PAUSE).await;
+        let has_room = place.must_have_room();
+        let runs = town.lock().await.must_run();
+        if let Err(fatal) = has_room.and(runs) {
+            return fatal;
+        }
+    }
+}
+
+async fn do_all<S: Story>(
+    options: &Options,
+    mut story: S,
+    clerk: Clerk,
+    town: &Mutex<Town>,
+    stop: &Stop,
+) -> Result<Tally, Fatal> {
     let mut tally = Tally::default();
     let mut under_way = JoinSet::new();
-    let bar = Bar::new(options);
-    let begun = Instant::now();
-    let is_time = || options.time.is_none_or(|time| begun.elapsed() < time);
-    let mut shown = begun;
+    let mut progress = Progress::new(options, S::WORDS.many);
     loop {
-        while under_way.len() < options.parallel && is_time() {
-            let Some(purchase) = plan.next() else { break };
-            let payer = payer.clone();
+        let is_time = options.time.is_none_or(|time| progress.passed() < time);
+        while under_way.len() < options.parallel && is_time && !stop.is_asked() {
+            let Some(deed) = story.next() else { break };
+            let clerk = clerk.clone();
             under_way.spawn(async move {
                 let begun = Instant::now();
-                let end = payer.pay(purchase).await;
-                (purchase, end, begun.elapsed())
+                let end = clerk.carry_out(&deed).await;
+                (deed, end, begun.elapsed())
             });
         }
         let Some(ended) = under_way.join_next().await else { break };
-        let (purchase, end, took) = ended.map_err(|error| Fatal::Runtime(error.to_string()))?;
-        let end = end?;
-        tally.add(end, took);
-        if end == super::tally::End::Committed {
-            plan.paid(purchase.order);
-        }
-        if shown.elapsed() > LOOK {
-            shown = Instant::now();
-            bar.show(&tally, town.lock().await.kills(), begun.elapsed());
+        let (deed, end, took) = ended.map_err(|error| Fatal::Runtime(error.to_string()))?;
+        let end = end.inspect_err(|_| progress.clear())?;
+        tally.add(deed.kind, end, took);
+        story.ended(&deed, end);
+        // If somebody is being killed, the next one shows it.
+        if let Ok(town) = town.try_lock() {
+            progress.show(&tally, town.kills().all);
         }
     }
-    bar.clear();
+    progress.clear();
     Ok(tally)
 }
 
 /// Waits until no transaction is unfinished; gives those that still are at the end of the patience.
 async fn settle(town: &Town) -> Result<Vec<String>, Fatal> {
     let deadline = Instant::now() + SETTLE_LIMIT;
+    let coordinators = town.coordinators();
+    let coordinator = coordinators.first().expect("a town has a server");
     loop {
         let mut unfinished = Vec::new();
         for status in ["prepared", "submitted", "aborting"] {
-            let path = format!("all?status={status}&limit=20");
-            let page = town.coordinator().get(&path).await;
+            let path = format!("all?status={status}&limit=5");
+            let page = coordinator.get(&path).await;
             let page = page.map_err(|error| Fatal::Runtime(error.to_string()))?;
             let transactions = page["transactions"].as_array().cloned().unwrap_or_default();
             let gids = transactions.iter().filter_map(|one| one["gid"].as_str());
@@ -168,51 +189,4 @@ async fn settle(town: &Town) -> Result<Vec<String>, Fatal> {
         }
         sleep(LOOK).await;
     }
-}
-
-/// How far it is, for somebody who watches.
-struct Bar {
-    is_shown: bool,
-    orders: Option<u64>,
-    time: Option<Duration>,
-}
-
-impl Bar {
-    fn new(options: &Options) -> Self {
-        let is_shown = std::io::stderr().is_terminal() && !options.json;
-        let orders = options.time.is_none().then_some(options.orders);
-        Self { is_shown, orders, time: options.time }
-    }
-
-    fn show(&self, tally: &Tally, kills: u64, passed: Duration) {
-        if !self.is_shown {
-            return;
-        }
-        let part = match (self.orders, self.time) {
-            (Some(orders), _) => tally.orders() as f64 / orders as f64,
-            (None, Some(time)) => passed.as_secs_f64() / time.as_secs_f64(),
-            (None, None) => 0.0,
-        };
-        let full = ((part * BAR as f64) as usize).min(BAR);
-        let Tally { committed, refused, cancelled, abandoned, .. } = tally;
-        let _reader_gone = write!(
-            std::io::stderr(),
-            "\r[{}{}] {} orders: {committed} committed, {refused} refused, {} cancelled; {kills} kills \x1b[K",
-            "#".repeat(full),
-            ".".repeat(BAR - full),
-            tally.orders(),
-            cancelled + abandoned,
-        );
-    }
-
-    fn clear(&self) {
-        if self.is_shown {
-            let _reader_gone = write!(std::io::stderr(), "\r\x1b[K");
-        }
-    }
-}
-
-/// The names of some transactions, for an error message.
-pub(super) fn some(gids: &[String]) -> Value {
-    gids.iter().take(5).cloned().collect()
 }

@@ -4,20 +4,26 @@
 //! |---|---|
 //! | `POST /try`, `/confirm`, `/cancel` | the steps of TCC |
 //! | `POST /action`, `/compensate` | the steps of a saga |
-//! | `POST /buy` | what a message asks of the stock |
-//! | `POST /create`, `/message`, `GET /check` | a new order; pay it by message (service `order` alone) |
+//! | `POST /told` | what a message says, which cannot be refused |
+//! | `POST /can_commit`, `/pre_commit`, `/do_commit`, `/abort` | the steps of three-phase commit |
+//! | `POST /message`, `GET /check` | do a deed by message, beginning here |
+//! | `POST /workflow`, `/called-back` | run a deed as a workflow |
+//! | `POST /create` | a new order (service `order` alone) |
 //! | `GET /report` | sums, and what the barrier has seen |
 //!
 //! A step passes the barrier, makes its change and counts itself in one local transaction. What it knows is
 //! in the file alone, so that it may be killed at any moment.
 
+mod bank;
 mod delivery;
 pub(super) mod message;
 mod order;
 mod points;
 mod stock;
+pub(super) mod workflow;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -26,15 +32,19 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use quorate_client::barrier::create_sqlite_table;
-use quorate_client::{Barrier, BranchCall, BranchError, Done, Entry, Error};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use quorate_client::{
+    Barrier, BranchCall, BranchError, Coordinator, Done, Entry, Error, Participant, Told, Workflows,
+};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use serde_json::{Map, Value};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-use super::plan::Order;
+use super::bank::Leg;
+use super::order::Order;
+use super::town;
 use crate::config::Persona;
 use crate::config::flags;
 use crate::exit::Fatal;
@@ -50,6 +60,7 @@ pub(in crate::cli::demo) enum Role {
     Stock,
     Points,
     Delivery,
+    Bank,
 }
 
 /// What a step does.
@@ -60,13 +71,14 @@ enum Step {
     Cancel,
     Action,
     Compensate,
-    /// For an order that was paid by message.
-    Buy,
+    /// Everybody can: nothing is left to be looked at here.
+    Ready,
+    /// The message is under way: it has happened elsewhere, and has to happen here, too.
+    Told,
 }
 
 impl Role {
-    pub(in crate::cli::demo) const ALL: [Self; 4] =
-        [Self::Order, Self::Stock, Self::Points, Self::Delivery];
+    const ALL: [Self; 5] = [Self::Order, Self::Stock, Self::Points, Self::Delivery, Self::Bank];
 
     pub(in crate::cli::demo) fn name(self) -> &'static str {
         match self {
@@ -74,6 +86,7 @@ impl Role {
             Self::Stock => "stock",
             Self::Points => "points",
             Self::Delivery => "delivery",
+            Self::Bank => "bank",
         }
     }
 
@@ -84,6 +97,7 @@ impl Role {
             Self::Stock => stock::SCHEMA,
             Self::Points => points::SCHEMA,
             Self::Delivery => delivery::SCHEMA,
+            Self::Bank => bank::SCHEMA,
         }
     }
 
@@ -94,6 +108,7 @@ impl Role {
             Self::Stock => stock::SUMS,
             Self::Points => points::SUMS,
             Self::Delivery => delivery::SUMS,
+            Self::Bank => bank::SUMS,
         }
     }
 }
@@ -101,12 +116,13 @@ impl Role {
 impl Step {
     fn named(name: &str) -> Option<Self> {
         Some(match name {
-            "try" => Self::Try,
-            "confirm" => Self::Confirm,
-            "cancel" => Self::Cancel,
+            "try" | "can_commit" => Self::Try,
+            "pre_commit" => Self::Ready,
+            "confirm" | "do_commit" => Self::Confirm,
+            "cancel" | "abort" => Self::Cancel,
             "action" => Self::Action,
             "compensate" => Self::Compensate,
-            "buy" => Self::Buy,
+            "told" => Self::Told,
             _ => return None,
         })
     }
@@ -114,48 +130,74 @@ impl Step {
 
 type Change<'a> = Transaction<'a, Sqlite>;
 
-/// `quorate demo-service ROLE flags`: a participant, or the server, that ends with the demo.
+/// `quorate demo-service PARENT ROLE flags`: a participant, or a server, that ends with the demo.
 pub(super) fn main(args: &[String]) -> Result<(), Fatal> {
-    // So that nothing is left behind if the demo itself is killed.
-    set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|error| Fatal::Runtime(format!("cannot follow the demo: {error}")))?;
-    let Some((name, rest)) = args.split_first() else {
+    let [parent, name, rest @ ..] = args else {
         return Err(Fatal::Usage("demo-service is started by quorate demo".to_owned()));
     };
+    // So that nothing is left behind if the demo itself is killed, be it in this moment.
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| Fatal::Runtime(format!("cannot follow the demo: {error}")))?;
+    if getppid().is_none_or(|pid| pid.as_raw_nonzero().to_string() != *parent) {
+        return Err(Fatal::Usage("demo-service ends with the demo that started it".to_owned()));
+    }
     if name == "server" {
         return crate::cli::serve::serve(Persona::Quorate, rest);
     }
     let role = Role::ALL.into_iter().find(|role| role.name() == name);
     let role = role.ok_or_else(|| Fatal::Usage(format!("demo-service: no role '{name}'")))?;
-    let (mut db, mut port, mut stock) = (None, 0, 0);
-    for given in flags::split(rest)? {
-        let value = given.value.unwrap_or_default();
-        let number = || value.parse().map_err(|_| Fatal::Usage(format!("'{value}'?")));
-        match given.name.as_str() {
-            "db" => db = Some(value),
-            "port" => port = number()?,
-            "stock" => stock = i64::from(number()?),
-            other => return Err(Fatal::Usage(format!("demo-service: --{other}?"))),
-        }
-    }
-    let db = db.ok_or_else(|| Fatal::Usage("demo-service: --db FILE".to_owned()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Fatal::Runtime(error.to_string()))?;
-    runtime.block_on(serve(role, Path::new(&db), port as u16, stock))
+    runtime.block_on(serve(role, Settings::read(rest)?))
+}
+
+/// What a participant is told at its start.
+#[derive(Debug, Default)]
+struct Settings {
+    db: PathBuf,
+    port: u16,
+    fill: u32,
+    /// Addresses of the servers.
+    dtm: Vec<String>,
+}
+
+impl Settings {
+    fn read(args: &[String]) -> Result<Self, Fatal> {
+        let mut settings = Self::default();
+        for given in flags::split(args)? {
+            let value = given.value.unwrap_or_default();
+            let wrong = |_| Fatal::Usage(format!("demo-service: '{value}'?"));
+            match given.name.as_str() {
+                "db" => settings.db = PathBuf::from(value),
+                "port" => settings.port = value.parse().map_err(wrong)?,
+                "fill" => settings.fill = value.parse().map_err(wrong)?,
+                "dtm" => settings.dtm = value.split(',').map(str::to_owned).collect(),
+                other => return Err(Fatal::Usage(format!("demo-service: --{other}?"))),
+            }
+        }
+        if settings.dtm.is_empty() {
+            return Err(Fatal::Usage("demo-service: --dtm URLS".to_owned()));
+        }
+        Ok(settings)
+    }
 }
 
 /// Serves until it is killed.
-async fn serve(role: Role, db: &Path, port: u16, stock: i64) -> Result<(), Fatal> {
-    let failed = |error: Error| Fatal::Runtime(format!("{}: {error}", role.name()));
-    let pool = open(role, db, stock).await.map_err(failed)?;
+async fn serve(role: Role, settings: Settings) -> Result<(), Fatal> {
+    let Settings { db, port, fill, dtm } = settings;
+    let failed = |error: Error| Fatal::Runtime(format!("{}: {error}", db.display()));
+    let pool = open(role, &db, i64::from(fill)).await.map_err(failed)?;
     let listener = listen(port).await?;
-    let service = Service { role, pool };
-    let mut router = Router::new().route("/report", get(report)).route("/{step}", post(step));
+    let service = Service::new(role, pool, &dtm, format!("http://127.0.0.1:{port}"));
+    let mut router = Router::new()
+        .route("/report", get(report))
+        .route("/{step}", post(step))
+        .route("/message", post(message::begin))
+        .route("/check", get(message::check))
+        .route("/workflow", post(workflow::begin))
+        .route("/called-back", post(workflow::called_back));
     if role == Role::Order {
-        router = router
-            .route("/create", post(create))
-            .route("/message", post(message::pay))
-            .route("/check", get(message::check));
+        router = router.route("/create", post(create));
     }
     let served = axum::serve(listener, router.with_state(service)).await;
     served.map_err(|error| Fatal::Runtime(error.to_string()))
@@ -176,7 +218,7 @@ async fn listen(port: u16) -> Result<TcpListener, Fatal> {
 }
 
 /// Opens the file, and makes the tables if they are not there.
-async fn open(role: Role, db: &Path, stock: i64) -> Result<SqlitePool, Error> {
+async fn open(role: Role, db: &Path, fill: i64) -> Result<SqlitePool, Error> {
     let file = SqliteConnectOptions::new()
         .filename(db)
         .create_if_missing(true)
@@ -192,8 +234,10 @@ async fn open(role: Role, db: &Path, stock: i64) -> Result<SqlitePool, Error> {
     for statement in role.schema() {
         sqlx::query(*statement).execute(&mut *change).await?;
     }
-    if role == Role::Stock {
-        stock::fill(&mut change, stock).await?;
+    match role {
+        Role::Stock => stock::fill(&mut change, fill as u64).await?,
+        Role::Bank => bank::fill(&mut change, fill).await?,
+        _ => {}
     }
     change.commit().await?;
     Ok(pool)
@@ -203,6 +247,18 @@ async fn open(role: Role, db: &Path, stock: i64) -> Result<SqlitePool, Error> {
 struct Service {
     role: Role,
     pool: SqlitePool,
+    coordinator: Coordinator,
+    /// Its own address.
+    own: String,
+    workflows: Arc<Workflows>,
+}
+
+impl Service {
+    fn new(role: Role, pool: SqlitePool, dtm: &[String], own: String) -> Self {
+        let coordinator = town::coordinator(dtm);
+        let workflows = Arc::new(workflow::all(&coordinator, &own));
+        Self { role, pool, coordinator, own, workflows }
+    }
 }
 
 /// One step of a global transaction.
@@ -213,34 +269,66 @@ async fn step(
     body: Bytes,
 ) -> Result<Done, BranchError> {
     let step = Step::named(&name).ok_or_else(|| malformed(format!("no step '{name}'")))?;
-    let order = Order::read(&body).ok_or_else(|| malformed("an order was expected".to_owned()))?;
     let gid = call.gid.clone();
     let mut change = service.pool.begin().await?;
-    let entry = Barrier::new(call).enter(&mut change).await?;
-    if entry.is_run() {
-        let done = match service.role {
-            Role::Order => order::step(step, &mut change, &gid, &order).await,
-            Role::Stock => stock::step(step, &mut change, &gid, &order).await,
-            Role::Points => points::step(step, &mut change, &gid, &order).await,
-            Role::Delivery => delivery::step(step, &mut change, &gid, &order).await,
-        };
+    let (runs, seen) = enter(&mut change, call).await?;
+    if runs {
+        let done = carry_out(service.role, step, &mut change, &gid, &body).await;
         if let Err(why) = done {
             change.rollback().await?;
             return Err(why);
         }
     }
-    let seen = match entry {
-        Entry::Run => "run",
-        Entry::Repeated => "repeated",
-        Entry::Empty => "empty",
-        Entry::Late => "late",
-    };
     sqlx::query("insert into seen values (?, 1) on conflict (what) do update set n = n + 1")
         .bind(seen)
         .execute(&mut *change)
         .await?;
     change.commit().await?;
     Ok(Done)
+}
+
+/// Passes the barrier; whether the step is to be carried out, and how that is counted.
+async fn enter(
+    change: &mut Change<'_>,
+    call: BranchCall,
+) -> Result<(bool, &'static str), BranchError> {
+    if call.trans_type == "3pc" {
+        let told = Participant::new(call).enter(change).await?;
+        let seen = match told {
+            Told::Run => "run",
+            Told::Empty => "empty",
+            Told::Repeated | Told::Refused | Told::Split => "repeated",
+        };
+        return Ok((told.is_run()?, seen));
+    }
+    Ok(match Barrier::new(call).enter(change).await? {
+        Entry::Run => (true, "run"),
+        Entry::Repeated => (false, "repeated"),
+        Entry::Empty => (false, "empty"),
+        Entry::Late => (false, "late"),
+    })
+}
+
+/// The change of one step, behind the barrier.
+async fn carry_out(
+    role: Role,
+    step: Step,
+    change: &mut Change<'_>,
+    gid: &str,
+    body: &[u8],
+) -> Result<(), BranchError> {
+    if role == Role::Bank {
+        let leg = Leg::read(body).ok_or_else(|| malformed("a transfer was expected".to_owned()))?;
+        return bank::step(step, change, gid, &leg).await;
+    }
+    let order = Order::read(body).ok_or_else(|| malformed("an order was expected".to_owned()))?;
+    match role {
+        Role::Order => order::step(step, change, gid, &order).await,
+        Role::Stock => stock::step(step, change, gid, &order).await,
+        Role::Points => points::step(step, change, gid, &order).await,
+        Role::Delivery => delivery::step(step, change, gid, &order).await,
+        Role::Bank => unreachable!("a bank has returned above"),
+    }
 }
 
 /// A new order, unless it is there.
@@ -267,10 +355,6 @@ async fn report(State(service): State<Service>) -> Result<String, (StatusCode, S
 
 fn malformed(why: String) -> BranchError {
     BranchError::Error(Error::Malformed(why))
-}
-
-fn no_such_step(step: Step) -> BranchError {
-    malformed(format!("no step {step:?} here"))
 }
 
 /// A statement that must change exactly one row: else the books are wrong, and the call is repeated until

@@ -1,21 +1,23 @@
 //! All the processes of a demo, and where to reach them.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quorate_client::{Coordinator, Http, Patience};
+use quorate_storage::free_space;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::child::{Child, free_ports};
-use super::service::Role;
+use super::child::{Child, FreePorts};
+use super::story::ServicePlan;
 use crate::exit::Fatal;
 
 /// How long all of them may take to answer for the first time.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long the server may take to stop before it is killed.
+/// How long the servers may take to stop before they are killed.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// While one that was killed is down: for the server, and for a participant.
 const PATIENCE: Patience =
@@ -24,6 +26,15 @@ const BRANCH_PATIENCE: Patience =
     Patience { total: Duration::from_millis(300), pause: Duration::from_millis(20) };
 /// One request to the server, one call of a participant.
 const TIMEOUTS: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(2));
+/// How long a server is asked whether it leads, before it is killed.
+const ROLE_LIMIT: Duration = Duration::from_millis(300);
+/// Members of the demo's cluster are on one machine, and elections are what one wants to see.
+const HEARTBEAT_MS: u32 = 50;
+const ELECTION_MS: u32 = 500;
+/// Free space that the demo wants at first, for itself and for each server; and below which it ends, since the
+/// server refuses writes soon after.
+const SPACE: (u64, u64) = (512 << 20, 256 << 20);
+const LEAST_SPACE: u64 = 384 << 20;
 
 /// The directory of a demo. A temporary one goes with its value, unless something went wrong.
 #[derive(Debug)]
@@ -33,8 +44,9 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The directory asked for, which must be empty or not exist; or a temporary one.
-    pub(super) fn take(asked: Option<&Path>) -> Result<Self, Fatal> {
+    /// The directory asked for, which must be empty or not exist; or a temporary one. With space for so many
+    /// servers.
+    pub(super) fn take(asked: Option<&Path>, servers: usize) -> Result<Self, Fatal> {
         let temporary = || {
             let name = format!("quorate-demo-{}-{:x}", std::process::id(), crate::run::random());
             std::env::temp_dir().join(name)
@@ -45,7 +57,26 @@ impl Place {
         if std::fs::read_dir(&path).map_err(failed)?.next().is_some() {
             return Err(Fatal::Usage(format!("--dir: {} is not empty", path.display())));
         }
-        Ok(Self { path, is_temporary: asked.is_none() })
+        let place = Self { path, is_temporary: asked.is_none() };
+        place.must_have(SPACE.0 + SPACE.1 * servers as u64)?;
+        Ok(place)
+    }
+
+    fn must_have(&self, bytes: u64) -> Result<(), Fatal> {
+        let path = self.path.display();
+        let free = free_space(&self.path);
+        let free = free.map_err(|error| Fatal::Runtime(format!("{path}: {error}")))?;
+        if free >= bytes {
+            return Ok(());
+        }
+        let (free, wanted) = (free >> 20, bytes >> 20);
+        let sentence = format!("{path}: {free} MiB are free, and the demo needs {wanted} MiB");
+        Err(Fatal::Runtime(format!("{sentence}; another place is chosen with --dir")))
+    }
+
+    /// Whether there is still room.
+    pub(super) fn must_have_room(&self) -> Result<(), Fatal> {
+        self.must_have(LEAST_SPACE)
     }
 }
 
@@ -58,36 +89,61 @@ impl Drop for Place {
     }
 }
 
-/// The processes. The server is the last one.
+/// How many processes were killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kills {
+    pub(super) all: u64,
+    /// Among them: servers, and those of them that said shortly before that they lead.
+    pub(super) servers: u64,
+    pub(super) leaders: u64,
+}
+
+/// The processes: services, then servers.
 pub(super) struct Town {
     children: Vec<Child>,
-    bases: Vec<(Role, String)>,
-    coordinator: Coordinator,
+    /// Addresses of the services, as they stand in `children`.
+    bases: Vec<String>,
+    nodes: Vec<Node>,
     http: Http,
-    kills: u64,
+    kills: Kills,
+}
+
+/// A server's addresses, and its client, which asks it first.
+struct Node {
+    client: String,
+    coordinator: Coordinator,
 }
 
 impl Town {
-    /// Starts everything and waits until it answers. `stock` pieces of each item are there.
-    pub(super) async fn start(dir: &Path, stock: u64) -> Result<Self, Fatal> {
-        let [client, dtm, services @ ..] = free_ports::<6>()?;
-        let mut children = Vec::new();
-        let mut bases = Vec::new();
-        for (role, port) in Role::ALL.into_iter().zip(services) {
-            let db = dir.join(format!("{}.sqlite", role.name())).display().to_string();
-            let (port_text, stock) = (port.to_string(), stock.to_string());
-            let args =
-                ["demo-service", role.name(), "--db", &db, "--port", &port_text, "--stock", &stock];
-            children.push(Child::new(role.name(), args.map(str::to_owned).to_vec(), dir));
-            bases.push((role, format!("http://127.0.0.1:{port}")));
+    /// Starts everything and waits until it answers.
+    pub(super) async fn start(
+        dir: &Path,
+        services: &[ServicePlan],
+        nodes: usize,
+    ) -> Result<Self, Fatal> {
+        let mut ports = FreePorts::new();
+        let servers = (0..nodes).map(|number| Server::new(number, &mut ports));
+        let servers: Vec<_> = servers.collect::<Result<_, _>>()?;
+        let dtm: Vec<_> = servers.iter().map(Server::dtm).collect();
+        let mut town = Self {
+            children: Vec::new(),
+            bases: Vec::new(),
+            nodes: Vec::new(),
+            http: Http::new(TIMEOUTS.1),
+            kills: Kills::default(),
+        };
+        for (at, plan) in services.iter().enumerate() {
+            let port = ports.take()?;
+            let args = service_args(dir, plan, port, &rotated(&dtm, at));
+            town.children.push(Child::new(plan.name, args, dir));
+            town.bases.push(format!("http://127.0.0.1:{port}"));
         }
-        children.push(Child::new("quorate", server_args(dir, client, dtm), dir));
-        let coordinator = Coordinator::new(&format!("http://127.0.0.1:{dtm}/api/dtmsvr"))
-            .with_timeouts(TIMEOUTS.0, TIMEOUTS.1)
-            .with_patience(PATIENCE)
-            .with_branch_patience(BRANCH_PATIENCE);
-        let http = Http::new(TIMEOUTS.1);
-        let mut town = Self { children, bases, coordinator, http, kills: 0 };
+        for (at, server) in servers.iter().enumerate() {
+            let args = server.args(dir, &servers);
+            town.children.push(Child::new(&server.name, args, dir));
+            let coordinator = coordinator(&rotated(&dtm, at));
+            town.nodes.push(Node { client: server.client(), coordinator });
+        }
         for child in &mut town.children {
             child.start()?;
         }
@@ -98,23 +154,19 @@ impl Town {
     async fn wait_until_it_answers(&mut self) -> Result<(), Fatal> {
         let deadline = Instant::now() + START_LIMIT;
         for at in 0..self.children.len() {
+            let url = match at.checked_sub(self.bases.len()) {
+                None => format!("{}/report", self.bases[at]),
+                Some(node) => format!("{}/health", self.nodes[node].client),
+            };
             loop {
-                let answers = match self.bases.get(at) {
-                    Some((_, base)) => {
-                        self.http.get(&format!("{base}/report"), Patience::NONE).await.is_ok()
-                    }
-                    None => {
-                        let url = format!("{}/newGid", self.coordinator.base());
-                        self.http.get(&url, Patience::NONE).await.is_ok()
-                    }
-                };
-                if answers {
+                let answer = self.http.get(&url, Patience::NONE).await;
+                if answer.is_ok_and(|answer| answer.status == 200) {
                     break;
                 }
                 let child = &mut self.children[at];
                 if child.has_ended() || Instant::now() > deadline {
-                    let (name, words) = (child.name, child.last_words());
-                    return Err(Fatal::Runtime(format!("{name} did not start:\n{words}")));
+                    let (name, words) = (&child.name, child.last_words());
+                    return Err(Fatal::Runtime(format!("'{name}' did not start: {words}")));
                 }
                 sleep(LOOK).await;
             }
@@ -127,10 +179,36 @@ impl Town {
         self.children.len()
     }
 
+    /// The numbers of the servers; services have those below.
+    pub(super) fn servers(&self) -> Range<usize> {
+        self.bases.len()..self.children.len()
+    }
+
+    /// The server that says that it leads, if one does.
+    pub(super) async fn leader(&self) -> Option<usize> {
+        for at in self.servers() {
+            if self.leads(at).await {
+                return Some(at);
+            }
+        }
+        None
+    }
+
     /// Kills the process with this number.
-    pub(super) fn kill(&mut self, at: usize) {
-        self.kills += 1;
+    pub(super) async fn kill(&mut self, at: usize) {
+        if self.servers().contains(&at) {
+            self.kills.servers += 1;
+            self.kills.leaders += u64::from(self.leads(at).await);
+        }
+        self.kills.all += 1;
         self.children[at].kill();
+    }
+
+    async fn leads(&self, at: usize) -> bool {
+        let url = format!("{}/metrics", self.nodes[at - self.bases.len()].client);
+        let page = tokio::time::timeout(ROLE_LIMIT, self.http.get(&url, Patience::NONE)).await;
+        let Ok(Ok(page)) = page else { return false };
+        String::from_utf8_lossy(&page.body).lines().any(|line| line == "etcd_server_is_leader 1")
     }
 
     /// Starts the process with this number again, if it does not run.
@@ -139,65 +217,121 @@ impl Town {
     }
 
     /// Processes killed so far.
-    pub(super) fn kills(&self) -> u64 {
+    pub(super) fn kills(&self) -> Kills {
         self.kills
     }
 
-    /// A process that has ended though nobody killed it: that must not happen.
-    pub(super) fn fallen(&mut self) -> Option<String> {
-        self.children.iter_mut().find_map(|child| {
-            child
-                .has_ended()
-                .then(|| format!("{} ended by itself:\n{}", child.name, child.last_words()))
-        })
+    /// Nothing may have ended though nobody killed it.
+    pub(super) fn must_run(&mut self) -> Result<(), Fatal> {
+        let Some(at) = self.children.iter_mut().position(Child::has_ended) else {
+            return Ok(());
+        };
+        let (name, words) = (&self.children[at].name, self.children[at].last_words());
+        Err(Fatal::Runtime(format!("'{name}' ended by itself: {words}")))
     }
 
-    /// The server, with patience for its absences.
-    pub(super) fn coordinator(&self) -> &Coordinator {
-        &self.coordinator
+    /// Clients with patience for absences; each asks another server first.
+    pub(super) fn coordinators(&self) -> Vec<Coordinator> {
+        self.nodes.iter().map(|node| node.coordinator.clone()).collect()
+    }
+
+    /// The names of the services.
+    pub(super) fn services(&self) -> impl Iterator<Item = &str> {
+        self.children[..self.bases.len()].iter().map(|child| child.name.as_str())
     }
 
     /// The address of a service.
-    pub(super) fn base(&self, role: Role) -> &str {
-        let found = self.bases.iter().find(|(known, _)| *known == role);
-        &found.expect("every role has a process").1
+    pub(super) fn base(&self, name: &str) -> &str {
+        let at = self.services().position(|known| known == name);
+        &self.bases[at.expect("a demo knows its services")]
     }
 
     /// What a service says of itself.
-    pub(super) async fn report(&self, role: Role) -> Result<Value, Fatal> {
-        let url = format!("{}/report", self.base(role));
-        let failed = |why: String| Fatal::Runtime(format!("{}: {why}", role.name()));
+    pub(super) async fn report(&self, name: &str) -> Result<Value, Fatal> {
+        let url = format!("{}/report", self.base(name));
+        let failed = |why: String| Fatal::Runtime(format!("'{name}': {why}"));
         let answer = self.http.get(&url, PATIENCE).await.map_err(|e| failed(e.to_string()))?;
         let body = answer.result(&url).map_err(|e| failed(e.to_string()))?;
         serde_json::from_slice(&body).map_err(|e| failed(e.to_string()))
     }
 
-    /// Ends everything: the server in order, the services at once.
+    /// Ends everything: the servers in order, the services at once.
     pub(super) async fn end(mut self) {
-        let Some(mut server) = self.children.pop() else { return };
-        server.ask_to_end();
+        let mut servers = self.children.split_off(self.bases.len());
+        servers.iter().for_each(Child::ask_to_end);
         let deadline = Instant::now() + STOP_LIMIT;
-        while !server.has_ended() && Instant::now() < deadline {
+        while !servers.iter_mut().all(Child::has_ended) && Instant::now() < deadline {
             sleep(LOOK).await;
         }
     }
 }
 
-fn server_args(dir: &Path, client: u16, dtm: u16) -> Vec<String> {
-    let at = |port| format!("http://127.0.0.1:{port}");
-    let data = dir.join("quorate-data").display().to_string();
-    let (client, dtm) = (at(client), at(dtm));
-    let args = [
-        "demo-service",
-        "server",
-        "--data-dir",
-        &data,
-        "--listen-client-urls",
-        &client,
-        "--listen-dtm-urls",
-        &dtm,
-        "--log-level",
-        "warn",
-    ];
+/// The same ones, beginning with another.
+fn rotated(addresses: &[String], first: usize) -> Vec<String> {
+    let mut rotated = addresses.to_vec();
+    rotated.rotate_left(first % addresses.len());
+    rotated
+}
+
+/// The client of servers and services that may be killed at any moment.
+pub(super) fn coordinator(addresses: &[String]) -> Coordinator {
+    Coordinator::among(addresses)
+        .with_timeouts(TIMEOUTS.0, TIMEOUTS.1)
+        .with_patience(PATIENCE)
+        .with_branch_patience(BRANCH_PATIENCE)
+}
+
+fn service_args(dir: &Path, plan: &ServicePlan, port: u16, dtm: &[String]) -> Vec<String> {
+    let db = dir.join(format!("{}.sqlite", plan.name)).display().to_string();
+    let (port, fill, dtm) = (port.to_string(), plan.fill.to_string(), dtm.join(","));
+    let args =
+        [plan.role.name(), "--db", &db, "--port", &port, "--fill", &fill, "--dtm", dtm.as_str()];
     args.map(str::to_owned).to_vec()
+}
+
+/// A server that is to run.
+struct Server {
+    name: String,
+    client: u16,
+    peer: u16,
+    dtm: u16,
+}
+
+impl Server {
+    fn new(number: usize, ports: &mut FreePorts) -> Result<Self, Fatal> {
+        let name = format!("node{}", number + 1);
+        Ok(Self { name, client: ports.take()?, peer: ports.take()?, dtm: ports.take()? })
+    }
+
+    fn client(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client)
+    }
+
+    fn peer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer)
+    }
+
+    fn dtm(&self) -> String {
+        format!("http://127.0.0.1:{}/api/dtmsvr", self.dtm)
+    }
+
+    fn args(&self, dir: &Path, all: &[Self]) -> Vec<String> {
+        let member = |server: &Self| format!("{}={}", server.name, server.peer());
+        let members: Vec<_> = all.iter().map(member).collect();
+        let mut args = vec!["server".to_owned()];
+        for (flag, value) in [
+            ("--name", self.name.clone()),
+            ("--data-dir", dir.join(&self.name).display().to_string()),
+            ("--listen-client-urls", self.client()),
+            ("--listen-peer-urls", self.peer()),
+            ("--initial-cluster", members.join(",")),
+            ("--listen-dtm-urls", format!("http://127.0.0.1:{}", self.dtm)),
+            ("--heartbeat-interval", HEARTBEAT_MS.to_string()),
+            ("--election-timeout", ELECTION_MS.to_string()),
+            ("--log-level", "warn".to_owned()),
+        ] {
+            args.extend([flag.to_owned(), value]);
+        }
+        args
+    }
 }

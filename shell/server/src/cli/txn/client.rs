@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::text::plain;
 use crate::api::v1::types::{Code, Failed};
-use crate::config::values::Url;
+use crate::config::values::{Url, UrlError};
 use crate::exit::Fatal;
 
 /// How long connecting may take, and an answer: longer than the server's own bound.
@@ -48,7 +48,12 @@ impl Client {
     pub(super) fn new(endpoints: &[String]) -> Result<Self, Fatal> {
         let read = |text: &String| {
             let full = if text.contains("://") { text.clone() } else { format!("http://{text}") };
-            Url::parse(&full).map_err(|error| Fatal::Usage(format!("--endpoints: {full} {error}")))
+            Url::parse(&full).map_err(|error| {
+                Fatal::Usage(match error {
+                    UrlError::Tls => format!("--endpoints: {full}: TLS is not built yet"),
+                    UrlError::Malformed => format!("--endpoints: {full} {error}"),
+                })
+            })
         };
         Ok(Self { endpoints: endpoints.iter().map(read).collect::<Result<_, _>>()? })
     }

@@ -4,7 +4,8 @@ use super::text::{ago, plain, short, soon, table};
 use crate::api::v1::types::{Page, Status, Summary};
 use crate::terminal::say;
 
-const HEAD: [&str; 8] = ["GID", "KIND", "STATUS", "DONE", "ERRORS", "NEXT TRY", "AGE", "LAST ANSWER"];
+const HEAD: [&str; 9] =
+    ["GID", "KIND", "STATUS", "DONE", "WAITS", "ERRORS", "NEXT TRY", "AGE", "LAST ANSWER"];
 
 /// Characters of the last answer that are shown.
 const ANSWER_CHARS: usize = 60;
@@ -22,14 +23,15 @@ pub(super) fn print(page: &Page) {
 }
 
 fn row(txn: &Summary) -> Vec<String> {
-    let errors = if txn.errors > 0 { txn.errors.to_string() } else { String::new() };
+    let count = |count: u32| if count > 0 { count.to_string() } else { String::new() };
     let answer = txn.last_answer.as_ref().map(|answer| answer.text.as_str());
     vec![
         plain(&txn.gid),
         word(&txn.kind),
         status(txn),
-        format!("{}/{}", txn.succeeded, txn.operations),
-        errors,
+        txn.succeeded.to_string(),
+        count(txn.waiting),
+        count(txn.errors),
         txn.next_try.map_or_else(String::new, soon),
         ago(txn.created),
         short(answer.or(txn.reason.as_deref()).unwrap_or_default(), ANSWER_CHARS),

@@ -27,9 +27,17 @@ pub(super) struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     /// `filter` is a part of a query, with an `&` in front.
-    Ls { filter: String, limit: usize },
-    Show { gid: String },
-    Deed { gid: String, deed: Deed },
+    Ls {
+        filter: String,
+        limit: usize,
+    },
+    Show {
+        gid: String,
+    },
+    Deed {
+        gid: String,
+        deed: Deed,
+    },
 }
 
 /// What to do to a transaction.
@@ -223,7 +231,7 @@ fn unknown(what: &str) -> Fatal {
 fn whoami() -> String {
     let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
     let user = variable("USER").or_else(|| variable("LOGNAME"));
-    let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    let user = user.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
     let host = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok();
     let host = host.map(|host| host.trim().to_owned()).or_else(|| variable("HOSTNAME"));
     let name = format!("{user}@{}", host.unwrap_or_else(|| "unknown".to_owned()));
@@ -240,6 +248,7 @@ pub(super) fn help() {
         "      --status prepared|submitted|aborting|succeed|failed",
         "      --kind saga|tcc|xa|msg|workflow|3pc",
         "      --limit N                     rows [50]",
+        "                                    DONE: operations that succeeded, WAITS: those waited for",
         "  txn show GID [--payloads]         one, with its branches, its timeline and its audit",
         "  txn retry GID                     try what it waits for now",
         "  txn skip GID BRANCH OP            take an operation that it waits for as done",

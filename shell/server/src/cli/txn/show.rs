@@ -20,6 +20,9 @@ pub(super) fn print(shown: &Shown, payloads: bool) {
     audit(&shown.audit);
 }
 
+/// Characters of a reason that are shown: all that are kept of most.
+const WHY_CHARS: usize = 500;
+
 /// What was done, and how the transaction stands now.
 pub(super) fn done(done: &Done, told: String) {
     let now = match &done.txn {
@@ -52,7 +55,10 @@ fn head(shown: &Txn) {
     }
     if let Some(answer) = txn.last_answer.as_ref().filter(|_| txn.errors > 0) {
         let text = short(&answer.text, TEXT_CHARS);
-        fact("waits for", format_args!("a call with {} errors; the last answer: {text}", txn.errors));
+        fact(
+            "waits for",
+            format_args!("a call with {} errors; the last answer: {text}", txn.errors),
+        );
     }
     if let Some(reason) = &txn.reason {
         fact("rolled back", short(reason, TEXT_CHARS));
@@ -170,7 +176,7 @@ fn audit(audit: &Audit) {
     for deed in &audit.deeds {
         let (by, what, why) = (plain(&deed.by), plain(&deed.what), plain(&deed.why));
         say(format_args!("  {} UTC  {by}: {what}", moment(deed.at)));
-        say(format_args!("      {why}"));
+        say(format_args!("      {}", short(&why, WHY_CHARS)));
     }
     if audit.next.is_some() {
         say("  and more: see /v1/txns/GID/audit");

@@ -8,7 +8,8 @@ use crate::api::time::{Time, wall_ms};
 /// Without characters that a terminal would take for more than text.
 pub(super) fn plain(text: &str) -> String {
     let is_odd = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().map(|c| if is_odd(c) { ' ' } else { c }).collect()
 }
@@ -59,7 +60,11 @@ pub(super) fn soon(time: Time) -> String {
 
 /// Milliseconds say nothing about a clock of another machine.
 fn rounded(duration: Duration) -> Duration {
-    if duration < Duration::from_secs(1) { duration } else { Duration::from_secs(duration.as_secs()) }
+    if duration < Duration::from_secs(1) {
+        duration
+    } else {
+        Duration::from_secs(duration.as_secs())
+    }
 }
 
 /// Such as `2026-11-21 12:30:00.250`.
@@ -112,7 +117,8 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [vec!["a".to_owned(), "bcdef".to_owned()], vec!["äö".to_owned(), "x".to_owned()]];
+        let rows =
+            [vec!["a".to_owned(), "bcdef".to_owned()], vec!["äö".to_owned(), "x".to_owned()]];
         assert_eq!(table(&["N", "LAST"], &rows), ["N   LAST", "a   bcdef", "äö  x"]);
     }
 }

@@ -12,6 +12,9 @@ const WIDTH: usize = 32;
 /// Characters of an answer that are shown.
 const ANSWER_CHARS: usize = 70;
 
+/// Characters of an operator's name that are shown.
+const WHO_CHARS: usize = 40;
+
 /// Eighths of a column, from none to seven.
 const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
@@ -74,7 +77,7 @@ fn told(line: &Line<'_>, created: Time, span: u64, (branch, op): (usize, usize))
             let place = branch + op + 4 + 7 + 2 + 9 + 2;
             let mark = (begin * WIDTH as u64 / span).min(WIDTH as u64 - 1) as usize;
             let bar = format!("{}◆{}", " ".repeat(mark), " ".repeat(WIDTH - 1 - mark));
-            let (by, what) = (plain(&deed.by), plain(&deed.what));
+            let (by, what) = (short(&deed.by, WHO_CHARS), plain(&deed.what));
             format!("{:<place$}│{bar}│  {what}, by {by}", "by hand", place = place)
         }
     };
@@ -142,17 +145,26 @@ mod tests {
         let (gid, created) = ("g".to_owned(), Time(1_000_000));
         let timeline = Timeline { gid, created, calls, is_full: false, next: None };
         let lines = draw(&timeline, &[deed]);
-        assert_eq!(lines, [
-            "         +0 µs  01  action  error       100 ms  │██                              │  status 500: no",
-            "       +800 ms  by hand                         │                ◆               │  retry now, by ada",
-            "        +1.5 s  01  action  ok          100 ms  │                              ██│",
-        ]);
+        assert_eq!(
+            lines,
+            [
+                "         +0 µs  01  action  error       100 ms  │██                              │  status 500: no",
+                "       +800 ms  by hand                         │                ◆               │  retry now, by ada",
+                "        +1.5 s  01  action  ok          100 ms  │                              ██│",
+            ]
+        );
     }
 
     #[test]
     fn bars_never_leave_their_frame() {
-        for (begin, latency, span) in [(0, 0, 1), (9, 1, 10), (10, 0, 10), (0, 10, 10), (3, 1, 1000)] {
-            assert_eq!(bar(begin, latency, span).chars().count(), WIDTH, "{begin} {latency} {span}");
+        for (begin, latency, span) in
+            [(0, 0, 1), (9, 1, 10), (10, 0, 10), (0, 10, 10), (3, 1, 1000)]
+        {
+            assert_eq!(
+                bar(begin, latency, span).chars().count(),
+                WIDTH,
+                "{begin} {latency} {span}"
+            );
         }
     }
 }

@@ -191,6 +191,34 @@ async fn connections_are_kept_and_a_restart_is_not_noticed() {
 }
 
 #[tokio::test]
+async fn there_are_as_many_connections_as_calls_at_a_time() {
+    const CALLS: usize = 8;
+    let together = Arc::new(tokio::sync::Barrier::new(CALLS));
+    let wait = move |_| {
+        let together = Arc::clone(&together);
+        async move {
+            together.wait().await;
+            reply(200, "")
+        }
+    };
+    let server = Server::start(handler(wait)).await;
+    let mut client = Client::new();
+    for _ in 0..5 {
+        for _ in 0..CALLS {
+            client.start(post(server.url("/"), "{}"), 0, LONG);
+        }
+        for _ in 0..CALLS {
+            assert_eq!(client.report().await.1, answered(200, ""));
+        }
+        // A connection is kept a moment after its answer has been told.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(server.connections(), CALLS);
+}
+
+#[tokio::test]
 async fn too_large_an_answer() {
     let large = handler(async |request: Request<Bytes>| {
         let size = request.uri().path()[1..].parse().unwrap();

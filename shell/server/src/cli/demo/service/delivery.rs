@@ -3,8 +3,8 @@
 use quorate_client::BranchError;
 
 use super::order::int;
-use super::{Change, Step, must_change_one, no_such_step};
-use crate::cli::demo::plan::Order;
+use super::{Change, Step, must_change_one};
+use crate::cli::demo::order::Order;
 
 pub(super) const SCHEMA: &[&str] = &["create table if not exists notes (
     gid text primary key,
@@ -33,9 +33,9 @@ pub(super) async fn step(
             .bind(int(order.pieces))
     };
     let statement = match step {
+        Step::Ready => return Ok(()),
         Step::Try => new("PREPARED"),
-        Step::Action => new("CREATED"),
-        Step::Buy => return Err(no_such_step(step)),
+        Step::Action | Step::Told => new("CREATED"),
         Step::Confirm => {
             sqlx::query("update notes set status = 'CREATED' where gid = ? and status = 'PREPARED'")
                 .bind(gid)

@@ -1,38 +1,32 @@
-//! Paying by message: the order is paid in a local transaction of the service `order`, and the others learn of
-//! it if and only if that commits.
+//! A deed by message: this service's part is a local transaction, and the others learn of it if and only if it
+//! commits.
 //!
 //! The service itself starts the global transaction, and may be killed anywhere in between. Then the server
-//! asks [`check`] what became of the local transaction; a repeated request finds out as well. Pieces are not
-//! taken from the stock but bought: whoever has been told of a message cannot refuse any more.
+//! asks [`check`] what became of the local transaction; a repeated request finds out as well. Whoever has been
+//! told of a message cannot refuse any more.
 
 use std::time::Duration;
 
 use axum::extract::State;
 use bytes::Bytes;
 use quorate_client::barrier::check_back;
-use quorate_client::{
-    BranchCall, BranchError, Coordinator, Done, Error, Message, Options, Patience,
-};
+use quorate_client::{BranchCall, BranchError, Coordinator, Done, Error, Message, Options};
 use serde_json::{Value, json};
 
-use super::{Service, malformed, order};
-use crate::cli::demo::plan::Order;
+use super::{Service, Step, carry_out, malformed};
+use crate::cli::demo::deed::options;
 
 /// When the server asks what became of a message that was not submitted.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// While the server is being restarted.
-const PATIENCE: Patience =
-    Patience { total: Duration::from_secs(20), pause: Duration::from_millis(20) };
 
-/// What the payer asks for.
+/// What a clerk asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli::demo) struct Asked {
     pub(in crate::cli::demo) gid: String,
-    pub(in crate::cli::demo) order: Order,
-    /// The server.
-    pub(in crate::cli::demo) dtm: String,
-    /// Addresses of order, stock, points and delivery.
-    pub(in crate::cli::demo) bases: [String; 4],
+    /// What is to be done here.
+    pub(in crate::cli::demo) body: String,
+    /// Who is told, and what.
+    pub(in crate::cli::demo) calls: Vec<(String, String)>,
     /// The message is not submitted: the server has to find out.
     pub(in crate::cli::demo) is_abandoned: bool,
 }
@@ -40,12 +34,11 @@ pub(in crate::cli::demo) struct Asked {
 impl Asked {
     /// As it is sent.
     pub(in crate::cli::demo) fn json(&self) -> String {
-        let order: Value = self.order.value();
+        let calls = self.calls.iter().map(|(url, body)| json!([url, body]));
         json!({
             "gid": self.gid,
-            "order": order,
-            "dtm": self.dtm,
-            "bases": self.bases,
+            "body": self.body,
+            "calls": calls.collect::<Vec<_>>(),
             "abandoned": self.is_abandoned,
         })
         .to_string()
@@ -54,40 +47,33 @@ impl Asked {
     fn read(bytes: &[u8]) -> Option<Self> {
         let json: Value = serde_json::from_slice(bytes).ok()?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let bases: Option<Vec<_>> = json.get("bases")?.as_array()?.iter().map(text).collect();
+        let call = |pair: &Value| Some((text(pair.get(0)?)?, text(pair.get(1)?)?));
         Some(Self {
             gid: text(json.get("gid")?)?,
-            order: Order::of(json.get("order")?)?,
-            dtm: text(json.get("dtm")?)?,
-            bases: bases?.try_into().ok()?,
+            body: text(json.get("body")?)?,
+            calls: json.get("calls")?.as_array()?.iter().map(call).collect::<Option<_>>()?,
             is_abandoned: json.get("abandoned")?.as_bool()?,
         })
     }
 
     fn message(&self) -> Message {
-        let options = Options {
-            timeout_to_fail: TIMEOUT,
-            retry_interval: Duration::from_millis(200),
-            request_timeout: Duration::from_secs(2),
-            ..Options::default()
-        };
-        let [_, stock, points, delivery] = &self.bases;
-        let body = self.order.json();
-        Message::new(&self.gid, options)
-            .call(&format!("{stock}/buy"), &body)
-            .call(&format!("{points}/action"), &body)
-            .call(&format!("{delivery}/action"), &body)
+        let options = Options { timeout_to_fail: TIMEOUT, ..options() };
+        let message = Message::new(&self.gid, options);
+        self.calls.iter().fold(message, |message, (url, body)| message.call(url, body))
     }
 }
 
-/// Pays an order. May be asked again with the same gid until it answers.
-pub(super) async fn pay(State(service): State<Service>, body: Bytes) -> Result<Done, BranchError> {
+/// Does the deed. May be asked again with the same gid until it answers.
+pub(super) async fn begin(
+    State(service): State<Service>,
+    body: Bytes,
+) -> Result<Done, BranchError> {
     let asked = Asked::read(&body).ok_or_else(|| malformed("who, what, where?".to_owned()))?;
-    let coordinator = Coordinator::new(&asked.dtm).with_patience(PATIENCE);
+    let coordinator = &service.coordinator;
     let message = asked.message();
-    match message.prepare(&coordinator, &format!("{}/check", asked.bases[0])).await {
+    match message.prepare(coordinator, &format!("{}/check", service.own)).await {
         Ok(()) => {}
-        Err(Error::Refused(_)) => return decided(&coordinator, &asked.gid).await,
+        Err(Error::Refused(_)) => return decided(coordinator, &asked.gid).await,
         Err(error) => return Err(error.into()),
     }
     match change(&service, &message, &asked).await {
@@ -97,7 +83,7 @@ pub(super) async fn pay(State(service): State<Service>, body: Bytes) -> Result<D
         }
         Err(BranchError::Failure(why)) => {
             // The server would find out by itself, a little later.
-            let _found_out = message.abort(&coordinator).await;
+            let _found_out = message.abort(coordinator).await;
             return Err(BranchError::Failure(why));
         }
         Err(error) => return Err(error),
@@ -105,9 +91,9 @@ pub(super) async fn pay(State(service): State<Service>, body: Bytes) -> Result<D
     if asked.is_abandoned {
         return Ok(Done);
     }
-    match message.submit(&coordinator).await {
+    match message.submit(coordinator).await {
         Ok(()) => Ok(Done),
-        Err(Error::Refused(_)) => decided(&coordinator, &asked.gid).await,
+        Err(Error::Refused(_)) => decided(coordinator, &asked.gid).await,
         Err(error) => Err(error.into()),
     }
 }
@@ -117,7 +103,8 @@ async fn change(service: &Service, message: &Message, asked: &Asked) -> Result<(
     let mut change = service.pool.begin().await?;
     // A message's barrier lets through once, and is an error then.
     let _runs = message.barrier().enter(&mut change).await?;
-    order::begin(&mut change, &asked.gid, &asked.order, "PAYED").await?;
+    let body = asked.body.as_bytes();
+    carry_out(service.role, Step::Told, &mut change, &asked.gid, body).await?;
     change.commit().await?;
     Ok(())
 }

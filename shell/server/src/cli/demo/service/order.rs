@@ -3,8 +3,8 @@
 use quorate_client::{BranchError, Error};
 use sqlx::SqlitePool;
 
-use super::{Change, Step, must_change_one, no_such_step};
-use crate::cli::demo::plan::Order;
+use super::{Change, Step, must_change_one};
+use crate::cli::demo::order::Order;
 
 pub(super) const SCHEMA: &[&str] = &["create table if not exists orders (
     number integer primary key,
@@ -46,17 +46,17 @@ pub(super) async fn step(
     order: &Order,
 ) -> Result<(), BranchError> {
     match step {
+        Step::Ready => Ok(()),
         Step::Try => begin(change, gid, order, "UPDATING").await,
         Step::Confirm => turn(change, gid, order, "UPDATING", "PAYED").await,
         Step::Cancel => turn(change, gid, order, "UPDATING", "CANCELED").await,
-        Step::Action => begin(change, gid, order, "PAYED").await,
+        Step::Action | Step::Told => begin(change, gid, order, "PAYED").await,
         Step::Compensate => turn(change, gid, order, "PAYED", "CANCELED").await,
-        Step::Buy => Err(no_such_step(step)),
     }
 }
 
 /// Takes an order that waits for payment; any other is refused.
-pub(super) async fn begin(
+async fn begin(
     change: &mut Change<'_>,
     gid: &str,
     order: &Order,

@@ -3,8 +3,8 @@
 use quorate_client::BranchError;
 
 use super::order::int;
-use super::{Change, Step, must_change_one, no_such_step};
-use crate::cli::demo::plan::Order;
+use super::{Change, Step, must_change_one};
+use crate::cli::demo::order::Order;
 
 pub(super) const SCHEMA: &[&str] = &["create table if not exists accounts (
     customer integer primary key,
@@ -28,14 +28,14 @@ pub(super) async fn step(
         .execute(&mut **change)
         .await?;
     let statement = match step {
+        Step::Ready => return Ok(()),
         Step::Try => "update accounts set pre_added = pre_added + ?1 where customer = ?2",
         Step::Confirm => {
             "update accounts set pre_added = pre_added - ?1, points = points + ?1
              where customer = ?2"
         }
         Step::Cancel => "update accounts set pre_added = pre_added - ?1 where customer = ?2",
-        Step::Action => "update accounts set points = points + ?1 where customer = ?2",
-        Step::Buy => return Err(no_such_step(step)),
+        Step::Action | Step::Told => "update accounts set points = points + ?1 where customer = ?2",
         Step::Compensate => "update accounts set points = points - ?1 where customer = ?2",
     };
     let statement = sqlx::query(statement).bind(int(order.points)).bind(int(order.customer));

@@ -7,7 +7,7 @@ use quorate_client::{BranchError, Error};
 
 use super::order::int;
 use super::{Change, Step, must_change_one};
-use crate::cli::demo::plan::{ITEMS, Order};
+use crate::cli::demo::order::{ITEMS, Order, pieces_of};
 
 pub(super) const SCHEMA: &[&str] = &[
     "create table if not exists items (
@@ -32,12 +32,12 @@ pub(super) const SUMS: &[(&str, &str)] = &[
     ("reservations", "select count(*) from reservations"),
 ];
 
-/// So many pieces of each item, unless they are there.
-pub(super) async fn fill(change: &mut Change<'_>, pieces: i64) -> Result<(), Error> {
+/// About so many pieces of each item, unless they are there.
+pub(super) async fn fill(change: &mut Change<'_>, pieces: u64) -> Result<(), Error> {
     for item in 0..ITEMS {
         sqlx::query("insert or ignore into items values (?, ?, 0, 0, 0)")
             .bind(int(item))
-            .bind(pieces)
+            .bind(int(pieces_of(item, pieces)))
             .execute(&mut **change)
             .await?;
     }
@@ -51,6 +51,7 @@ pub(super) async fn step(
     order: &Order,
 ) -> Result<(), BranchError> {
     match step {
+        Step::Ready => Ok(()),
         Step::Try => {
             take(
                 change,
@@ -94,7 +95,8 @@ pub(super) async fn step(
             )
             .await
         }
-        Step::Buy => {
+        // Whoever has been told cannot refuse any more: what is missing is bought.
+        Step::Told => {
             let buy = move_pieces("update items set bought = bought + ?1 where item = ?2", order);
             must_change_one(change, buy, "pieces bought").await
         }

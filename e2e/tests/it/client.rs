@@ -1,0 +1,4 @@
+//! The crate `quorate-client` against the real server.
+
+mod kv;
+mod txn;
