@@ -31,12 +31,27 @@ pub fn request(endpoint: &str, method: &str, path: &str) -> Result<Answer> {
 /// # Errors
 /// If the server does not answer in HTTP.
 pub fn send(endpoint: &str, method: &str, path: &str, body: &str) -> Result<Answer> {
+    let headers = format!("Host: {endpoint}\r\nContent-Type: application/json\r\n");
+    send_as(endpoint, method, path, &headers, body)
+}
+
+/// As [`send`], with these header lines, each with its line end, instead of those for host and type.
+///
+/// # Errors
+/// If the server does not answer in HTTP.
+pub fn send_as(
+    endpoint: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Result<Answer> {
     let mut stream = TcpStream::connect(endpoint)?;
     stream.set_read_timeout(Some(COMMAND))?;
     let length = body.len();
     let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(text.as_bytes())?;
     let mut answer = String::new();

@@ -39,6 +39,7 @@ mod finale;
 mod global;
 pub mod history;
 pub mod hunt;
+pub mod isolation;
 pub mod model;
 mod nemesis;
 pub mod network;

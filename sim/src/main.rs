@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use quorate_sim::check::Property;
+use quorate_sim::isolation::{Anomaly, Discipline};
 use quorate_sim::options::{Profile, Settings};
 use quorate_sim::planted::Planted;
 
@@ -43,12 +44,19 @@ struct Arguments {
     /// belongs into `CAUGHT` of `sim/tests/it.rs`.
     #[arg(long)]
     recatch: bool,
+    /// Play the scenarios of isolation whose names (`KIND/ANOMALY`) hold this, and print what happens.
+    #[arg(long, num_args = 0..=1, default_missing_value = "")]
+    isolation: Option<String>,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if arguments.recatch {
         return recatch(&arguments);
+    }
+    if let Some(wanted) = &arguments.isolation {
+        isolation(wanted);
+        return Ok(());
     }
     let settings = Settings {
         seed: 0,
@@ -83,6 +91,18 @@ fn main() -> anyhow::Result<()> {
         std::process::exit(1);
     }
     Ok(())
+}
+
+/// Schedules and what came of them (`docs/guarantees.md`).
+fn isolation(wanted: &str) {
+    for discipline in Discipline::ALL {
+        for anomaly in Anomaly::ALL {
+            let scenario = quorate_sim::isolation::play(discipline, anomaly);
+            if scenario.name.contains(wanted) {
+                println!("{}\n{}", scenario.name, scenario.transcript);
+            }
+        }
+    }
 }
 
 /// Seeds within which each planted bug must be caught.

@@ -7,7 +7,7 @@
 //! | DTM's server, for `bench txn` alone | `dtm/bin/dtm` | built from its released module by Go |
 //! | our programs with DTM's Go client | `dtm-go/bin/dtm-go` | `e2e/go`, built by Go from its released module |
 //! | PostgreSQL, MariaDB, Redis | installed, else `postgres/`, `mariadb/`, `redis/` | the machine's own release, unpacked |
-//! | Python with aetcd, grpc, grpc_tools, dtmcli | `python/bin/python` | a virtual environment and pip |
+//! | Python with aetcd, grpc, grpc_tools, dtmcli, schemathesis | `python/bin/python` | a virtual environment and pip |
 //!
 //! The machine's own configuration of apt and pip says where packages come from; no registry is
 //! named here. What works already is left alone. What cannot be had is named with the reason, and
@@ -93,13 +93,21 @@ impl Peers {
         Ok(venv.join("bin/python"))
     }
 
+    /// The same Python, once it has schemathesis.
+    pub(crate) fn fuzzer(&self) -> Result<PathBuf> {
+        let venv = self.venv()?;
+        python::fuzzer(&venv)?;
+        Ok(venv.join("bin/python"))
+    }
+
     /// Gets everything. Gives what is missing.
     pub(crate) fn all(&self) -> Vec<Missing> {
         type Get = fn(&Peers) -> Result<PathBuf>;
-        let peers: [(&'static str, Get); 7] = [
+        let peers: [(&'static str, Get); 8] = [
             ("etcd", Self::etcd),
             ("etcdctl", Self::etcdctl),
             ("python", Self::python),
+            ("schemathesis", Self::fuzzer),
             ("go client", Self::go_client),
             ("postgres", Self::postgres),
             ("mariadb", Self::mariadb),

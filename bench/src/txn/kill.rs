@@ -1,9 +1,12 @@
-//! The leader is killed with very many unfinished transactions, all of which fall due when nobody leads.
+//! The leader is killed while very many unfinished transactions are due.
 //!
-//! They are sagas whose second action was held. First a smaller number of them falls due while everybody lives: the rate at
-//! which they are called again is the *steady rate*. Then the full number is prepared, and the leader is ended by SIGKILL
-//! just before the moment at which all are due. Election is when another node says, by its status, that there is
-//! another leader; the status is asked for every few milliseconds, so the first call may have been made a little before.
+//! They are sagas whose second action was held, all due again at one moment. First a smaller number of them falls due
+//! while everybody lives: the rate at which they are called again is the *steady rate*. Then the full number falls
+//! due, and when the first of them have been called the leader is ended by SIGKILL: the others are as due as these. (Killed just before
+//! the moment, the new leader would wait for it first: the group's time stands still while nobody leads.)
+//!
+//! Election is when another node says, by its status, that there is another leader; the status is asked for every few
+//! milliseconds, so the first call may have been made a little before.
 
 use crate::limits::{CALL_TIMEOUT, START_TIMEOUT};
 use crate::servers::Cluster;
@@ -14,12 +17,18 @@ use anyhow::{Context as _, Result, bail, ensure};
 use quorate_wire::etcdserverpb::{StatusRequest, StatusResponse};
 use std::time::{Duration, Instant};
 
-/// The leader is killed so long before everything is due.
-const KILLED_BEFORE: Duration = Duration::from_millis(200);
-/// Pause between two looks at who leads.
+/// The leader is killed when this part of the population has been called.
+const KILLED_AFTER_PART: usize = 100;
+/// Calls of the dead leader may arrive so long after it was killed; no election is as quick.
+const LAST_CALLS: Duration = Duration::from_millis(100);
+/// Pause between two looks at who leads, and at how many have been called.
 const LOOK: Duration = Duration::from_millis(3);
-/// Part of the population that tells how fast it is filled, and that falls due under a leader that lives.
-const STEADY_PART: usize = 5;
+/// Part of the population that tells how fast it is filled.
+const TRIAL_PART: usize = 10;
+/// Part of the population that falls due under a leader that lives.
+const STEADY_PART: usize = 2;
+/// The filling may take so much longer than was reckoned.
+const MARGIN: Duration = Duration::from_secs(3);
 /// Bytes of the payloads of one.
 const PAYLOAD_BYTES: usize = 256;
 
@@ -38,43 +47,61 @@ pub struct Kill {
     pub first: Duration,
     /// From the kill to the last first call.
     pub last: Duration,
-    /// Calls that a transaction got twice.
+    /// Calls after the kill of transactions that had been called before.
     pub repeated: usize,
 }
 
 /// Runs it on a cluster of three.
 pub async fn run(cluster: &mut Cluster, participants: &Participants, count: usize) -> Result<Kill> {
-    let part = (count / STEADY_PART).max(1);
+    let (trial, steady) = ((count / TRIAL_PART).max(1), (count / STEADY_PART).max(1));
     // Nobody waits for these: they say how long a filling takes.
-    let trial = fill_with(cluster, participants, "trial", part, Due::Never).await?;
-    let due = Due::At(Instant::now() + trial * 3 / 2 + Duration::from_secs(3));
-    let steady = redriven(cluster, participants, "steady", part, due).await?;
-    let steady = steady.rate().context("nobody was called again")?;
+    let took = fill_with(cluster, participants, "trial", trial, Due::Never).await?;
+    let due = |part: usize| {
+        let reckoned = took.mul_f64(1.5 * part as f64 / trial as f64);
+        Due::At(Instant::now() + reckoned + MARGIN)
+    };
+    fill_with(cluster, participants, "steady", steady, due(steady)).await?;
+    fall_due(participants, steady);
+    let undisturbed = all_called(participants, steady).await?;
     participants.release(false);
 
-    let margin = Duration::from_secs(3);
-    let at = Instant::now() + trial * (STEADY_PART as u32) * 3 / 2 + margin;
-    fill_with(cluster, participants, "orphan", count, Due::At(at)).await?;
+    fill_with(cluster, participants, "orphan", count, due(count)).await?;
+    fall_due(participants, count);
     let leader = leader(cluster, None).await?;
-    participants.begin_census(count);
-    tokio::time::sleep_until((at - KILLED_BEFORE).into()).await;
-    ensure!(participants.counted() == 0, "calls were repeated before they were due");
-    participants.release(true);
+    while participants.counted() < count.div_ceil(KILLED_AFTER_PART) {
+        tokio::time::sleep(LOOK).await;
+    }
     let killed = Instant::now();
     cluster.kill_one(leader.node);
+    tokio::time::sleep(LAST_CALLS).await;
+    participants.mark();
     leader_after(cluster, &leader).await?;
     let elected = Instant::now();
     let census = all_called(participants, count).await?;
-    let first = census.first.context("nobody was called again")?;
-    let last = census.last.context("nobody was called again")?;
-    Ok(Kill {
+    found(count, &undisturbed, &census, killed, elected).context("nobody was called again")
+}
+
+/// From their due time on, those that were held succeed and are counted.
+fn fall_due(participants: &Participants, count: usize) {
+    participants.begin_census(count);
+    participants.release(true);
+}
+
+fn found(
+    count: usize,
+    undisturbed: &Census,
+    census: &Census,
+    killed: Instant,
+    elected: Instant,
+) -> Option<Kill> {
+    Some(Kill {
         count,
-        steady,
-        after: census.rate().context("nobody was called again")?,
+        steady: undisturbed.rate()?,
+        after: census.rate()?,
         elected: elected - killed,
-        first: first.saturating_duration_since(elected),
-        last: last - killed,
-        repeated: census.calls - census.distinct,
+        first: census.first?.saturating_duration_since(elected),
+        last: census.last? - killed,
+        repeated: census.repeated,
     })
 }
 
@@ -91,20 +118,7 @@ async fn fill_with(
     fill(&cluster.dtm_addresses(), participants, &population).await
 }
 
-/// Fills, lets all of them succeed from their due time on, and waits until each has been called.
-async fn redriven(
-    cluster: &Cluster,
-    participants: &Participants,
-    name: &str,
-    count: usize,
-    due: Due,
-) -> Result<Census> {
-    fill_with(cluster, participants, name, count, due).await?;
-    participants.begin_census(count);
-    participants.release(true);
-    all_called(participants, count).await
-}
-
+/// Waits until each of them has been called.
 async fn all_called(participants: &Participants, count: usize) -> Result<Census> {
     let (mut before, mut since) = (participants.counted(), Instant::now());
     while participants.counted() < count {

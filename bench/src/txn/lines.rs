@@ -104,7 +104,7 @@ pub fn kill(found: &Kill) -> Line {
     Line {
         ours: format!(
             "{} unfinished: elected {:.2} s after the kill, first call {first:.3} s after the election, all called \
-             {:.2} s after the kill, {}/s; {} called more than once",
+             {:.2} s after the kill, {}/s; {} had been called before",
             grouped(found.count as f64),
             found.elected.as_secs_f64(),
             found.last.as_secs_f64(),

@@ -37,41 +37,48 @@ struct Shared {
     census: Mutex<Option<Census>>,
 }
 
-/// Who has been called since the census began, by the number in its gid.
+/// Who has been called since the census began, by the number in its gid; and how it went since the mark.
 #[derive(Debug, Clone)]
 pub struct Census {
     seen: Vec<bool>,
     /// Transactions that have been called.
     pub distinct: usize,
-    /// Calls, also of those that had been called before.
-    pub calls: usize,
-    /// The first call.
+    /// Calls since the mark of those that had been called before it.
+    pub repeated: usize,
+    /// Of `distinct`, those before the mark.
+    before: usize,
+    /// The first call since the mark.
     pub first: Option<Instant>,
-    /// The last call of one that had not been called before.
+    /// The last call since the mark of one that had not been called before.
     pub last: Option<Instant>,
 }
 
 impl Census {
     fn new(population: usize) -> Self {
-        Self { seen: vec![false; population], distinct: 0, calls: 0, first: None, last: None }
+        let seen = vec![false; population];
+        Self { seen, distinct: 0, repeated: 0, before: 0, first: None, last: None }
+    }
+
+    fn mark(&mut self) {
+        (self.before, self.repeated) = (self.distinct, 0);
+        (self.first, self.last) = (None, None);
     }
 
     fn note(&mut self, number: usize) {
         let now = Instant::now();
-        self.calls += 1;
+        let Some(seen) = self.seen.get_mut(number) else { return };
         self.first.get_or_insert(now);
-        if let Some(seen) = self.seen.get_mut(number)
-            && !*seen
-        {
-            *seen = true;
+        if std::mem::replace(seen, true) {
+            self.repeated += 1;
+        } else {
             self.distinct += 1;
             self.last = Some(now);
         }
     }
 
-    /// Newly called transactions a second, from the first call to the last.
+    /// Transactions that were called for the first time since the mark, a second, from the first call to the last.
     pub fn rate(&self) -> Option<f64> {
-        Some(self.distinct as f64 / (self.last? - self.first?).as_secs_f64())
+        Some((self.distinct - self.before) as f64 / (self.last? - self.first?).as_secs_f64())
     }
 }
 
@@ -124,6 +131,13 @@ impl Participants {
     /// Counts who is called from now on, among so many.
     pub fn begin_census(&self, population: usize) {
         *self.shared.census() = Some(Census::new(population));
+    }
+
+    /// First, last, rate and repetitions count from now on.
+    pub fn mark(&self) {
+        if let Some(census) = self.shared.census().as_mut() {
+            census.mark();
+        }
     }
 
     /// How it stands.
@@ -223,7 +237,11 @@ mod tests {
         }
         assert_eq!((participants.succeeded(), participants.held()), (5, 1));
         let census = participants.census().unwrap();
-        assert_eq!((census.distinct, census.calls, participants.counted()), (2, 3, 2));
+        assert_eq!((census.distinct, census.repeated, participants.counted()), (2, 1, 2));
         assert!(census.first < census.last && census.rate().unwrap() > 0.0);
+        participants.mark();
+        conn.done("/ok?gid=x-1", String::new()).await.unwrap();
+        let census = participants.census().unwrap();
+        assert_eq!((census.distinct, census.repeated, census.first), (3, 0, census.last));
     }
 }

@@ -9,7 +9,6 @@
 //!   `more` and the pairs are used, `count` is not, so that `View::page` with `range` and `limit` will do.
 //! - `Call` goes to the machine of outgoing calls; answered by `Input::Called` exactly once, unless it was
 //!   cancelled: then an answer may still come and is ignored.
-//! - `Compact` is a hint: forget the keyspace's history before this revision. Nobody reads it. Not answered.
 //! - `Reply` answers a request, exactly once.
 //!
 //! `Applied` must bring every change in `KEYSPACE` from the moment on at which the machine was made, in order,
@@ -20,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_kv::{Event, KeyspaceId, RangeRequest, RangeResult, Refusal, Revision};
+use quorate_kv::{Event, KeyspaceId, RangeRequest, RangeResult, Refusal};
 use quorate_kv::{TxnRequest, TxnResult};
 
 use crate::gid::GlobalTxnId;
@@ -29,8 +28,8 @@ use crate::record::{Class, Content, Options, Record, Status};
 pub use crate::planted::Bug as PlantedBug;
 pub use quorate_outcall::{Call, CallId, CallResult};
 
-/// The keyspace that holds global transactions. Clients of etcd's API never see it.
-pub const KEYSPACE: KeyspaceId = KeyspaceId(1);
+/// The keyspace that holds global transactions, without a history. Clients of etcd's API never see it.
+pub const KEYSPACE: KeyspaceId = KeyspaceId(256);
 
 /// A request's number, chosen by the host, unique among its outstanding requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,8 +129,6 @@ pub enum Input {
     Applied {
         /// In the order of operations.
         events: Arc<[Event]>,
-        /// Their revision.
-        revision: Revision,
     },
     /// How a call ended.
     Called {
@@ -189,11 +186,6 @@ pub enum Output {
     CancelCall {
         /// Which.
         id: CallId,
-    },
-    /// Forget history before this revision.
-    Compact {
-        /// Which.
-        revision: Revision,
     },
     /// Answer a request.
     Reply {

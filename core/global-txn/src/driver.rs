@@ -31,7 +31,7 @@ use crate::api::{Config, Figures, Halt, Now, ReadId, TxnId, TxnOutcome};
 use crate::gid::GlobalTxnId;
 use crate::kind::Target;
 use crate::limits::{
-    COMPACT_EVERY, MAX_AGENDA, OWN_PAUSE_MS, REFUSED_PAUSE_MS, REJECTED_PAUSE_MS, RESTAMP_MS,
+    MAX_AGENDA, OWN_PAUSE_MS, REFUSED_PAUSE_MS, REJECTED_PAUSE_MS, RESTAMP_MS,
 };
 use crate::machine::Context;
 use crate::planted::Bug;
@@ -65,7 +65,6 @@ pub(crate) struct Driver {
     stuck: BTreeSet<GlobalTxnId>,
     /// Active transactions whose write was refused, by this process's time.
     pauses: BTreeSet<(Duration, GlobalTxnId)>,
-    compacted: Revision,
     figures: Figures,
     tally: Tally,
 }
@@ -128,7 +127,6 @@ impl Driver {
             wakes: BTreeSet::new(),
             stuck: BTreeSet::new(),
             pauses: BTreeSet::new(),
-            compacted: Revision(0),
             figures: Figures::default(),
             tally: Tally::default(),
         }
@@ -159,7 +157,7 @@ impl Driver {
     fn forget(&mut self, cx: &mut Context<'_>) {
         std::mem::take(&mut self.calls).into_keys().for_each(|id| cx.cancel(id));
         let (figures, tally) = (self.figures, std::mem::take(&mut self.tally));
-        *self = Self { figures, tally, compacted: self.compacted, ..Self::new(cx.config) };
+        *self = Self { figures, tally, ..Self::new(cx.config) };
     }
 
     fn take_ownership(&mut self, cx: &mut Context<'_>) {
@@ -353,14 +351,6 @@ impl Driver {
     pub(crate) fn deleted(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) {
         self.agenda.forget(gid);
         self.drop_active(cx, gid);
-    }
-
-    /// Nothing here reads the keyspace's history.
-    pub(crate) fn revised(&mut self, cx: &mut Context<'_>, revision: Revision) {
-        if self.epoch().is_some() && revision.0 - self.compacted.0 >= COMPACT_EVERY {
-            self.compacted = revision;
-            cx.compact(revision);
-        }
     }
 
     pub(crate) fn tick(&mut self, cx: &mut Context<'_>) -> Result<(), Halt> {

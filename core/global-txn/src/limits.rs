@@ -70,6 +70,9 @@ pub const MAX_WAIT_MS: u64 = 60_000;
 /// Transactions that the driver works on; more stay in the due index until one is through.
 pub const MAX_ACTIVE: usize = 8_192;
 
+/// Bytes of a content that is kept from one call to the next while its transaction is worked on.
+pub const MAX_KEPT_CONTENT: usize = 4 << 10;
+
 /// Calls that are under way; no further transaction is taken up beyond.
 pub const MAX_CALLS: usize = 16_384;
 
@@ -97,9 +100,6 @@ pub const PURGE_BATCH: usize = 16;
 
 /// How often finished transactions are looked for that can be forgotten, in ms.
 pub const PURGE_INTERVAL_MS: u64 = 10_000;
-
-/// Revisions of the keyspace after which its history is compacted: nothing here reads it.
-pub const COMPACT_EVERY: i64 = 10_000;
 
 /// Pause before a write that was not accepted (overload, no leader) is tried again, in ms.
 pub const REJECTED_PAUSE_MS: u64 = 100;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_kv::{Event, EventKind, RangeRequest, Revision, TxnRequest};
+use quorate_kv::{Event, EventKind, RangeRequest, TxnRequest};
 
 use crate::api::{
     Call, CallId, Config, Figures, Halt, Input, Now, Output, ReadId, Reply, RequestId, TxnId,
@@ -121,9 +121,8 @@ fn take(
                 driver.range(cx, id, result)?;
             }
         }
-        Input::Applied { events, revision } => {
+        Input::Applied { events } => {
             events.iter().try_for_each(|event| applied(cx, front, driver, event))?;
-            driver.revised(cx, revision);
         }
         Input::Called { id, result } => driver.called(cx, id, &result)?,
         Input::Leading => driver.lead(cx),
@@ -197,9 +196,5 @@ impl Context<'_> {
 
     pub(crate) fn cancel(&mut self, id: CallId) {
         self.out.push(Output::CancelCall { id });
-    }
-
-    pub(crate) fn compact(&mut self, revision: Revision) {
-        self.out.push(Output::Compact { revision });
     }
 }

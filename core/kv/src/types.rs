@@ -14,6 +14,14 @@ pub struct KeyspaceId(pub u32);
 impl KeyspaceId {
     /// The keyspace of etcd clients.
     pub const ETCD: Self = Self(0);
+
+    /// Whether older versions of its keys are kept until a compaction, so that it can be read and watched at
+    /// earlier revisions. The keyspaces 256 to 511 belong to the server's own machines, which want the present
+    /// alone: each change is compacted as it is made, and nothing of it is left behind.
+    #[must_use]
+    pub const fn keeps_history(self) -> bool {
+        self.0 < 256 || self.0 > 511
+    }
 }
 
 /// A keyspace's logical time: 1 when empty, plus one for each entry that changes it.

@@ -78,10 +78,8 @@ impl Layers {
 
     /// Changes in the layers' keyspace, in order.
     pub(crate) fn applied(&mut self, batch: Option<EventBatch>) {
-        let applied = batch.map(|EventBatch { events, revision, .. }| global_txn::Input::Applied {
-            events,
-            revision,
-        });
+        let applied =
+            batch.map(|EventBatch { events, .. }| global_txn::Input::Applied { events });
         self.inputs.extend(applied);
     }
 
@@ -203,7 +201,7 @@ impl<E: Engine> Node<E> {
         }
     }
 
-    fn clocks(&self, now: Duration) -> global_txn::Now {
+    pub(crate) fn clocks(&self, now: Duration) -> global_txn::Now {
         let group_ms = if self.raft.is_leader() {
             self.raft.group_time(now).0
         } else {
@@ -232,10 +230,6 @@ impl<E: Engine> Node<E> {
                 }
                 global_txn::Output::CancelCall { id } => {
                     self.outcalls(now, outcall::Input::Cancel { id }, out);
-                }
-                global_txn::Output::Compact { revision } => {
-                    let command = Command::Compact { revision: revision.0 };
-                    self.propose_own(now, Waiter::Nobody, KEYSPACE, &command, out)?;
                 }
                 global_txn::Output::Reply { id, reply } => {
                     let (id, reply) = (RequestId(id.0), Reply::GlobalTxn(reply));

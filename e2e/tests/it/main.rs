@@ -15,6 +15,8 @@
 //! | `operations` | `quorate status` and `quorate inspect`, which changes nothing |
 //! | `dtm` | global transactions over DTM's HTTP protocol: statuses, bodies, calls of branches |
 //! | `checklist` | what DTM promises its users, one test for each promise |
+//! | `operators` | stuck transactions, `quorate txn` and `/v1/`: who did what and why, on any member |
+//! | `openapi` | requests made from the OpenAPI document: none is answered with a 5xx or against it |
 //! | `dtmcli` | the same through DTM's Python client, unchanged |
 //! | `go_client` | and through its Go client: every kind, over HTTP, JSON-RPC and gRPC |
 //! | `client` | our own library: workflows, 3pc, nested TCC; keys, watches and leases through kills |
@@ -40,7 +42,9 @@ mod kv;
 mod lease;
 mod limits;
 mod network;
+mod openapi;
 mod operations;
+mod operators;
 mod probe;
 mod recipes;
 mod start_up;

@@ -27,6 +27,7 @@
 //! you can know when that is, so cleaning is called by you, with an age that leaves room: days.
 
 mod name;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub mod postgres;
 pub mod sqlite;
 
 pub use name::TableName;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use sql::{InTable, MIN_AGE};
 #[cfg(feature = "sqlite")]
 pub use sqlite::create_table as create_sqlite_table;
@@ -61,29 +63,6 @@ pub struct Row<'a> {
     pub barrier_id: &'a str,
     /// The operation that put the row in; not part of the key.
     pub reason: &'a str,
-}
-
-/// Longest gid and branch id, in bytes: DTM's columns have these widths, and MySQL would cut what is longer, so
-/// that two rows became one.
-const MAX_NAME: usize = 128;
-/// Longest of the other columns, in bytes.
-const MAX_WORD: usize = 45;
-
-impl Row<'_> {
-    /// Refuses what one of the databases would not tell apart from something else.
-    fn check(&self) -> Result<(), Error> {
-        let names = [self.gid, self.branch_id].map(|name| (name, MAX_NAME));
-        let words =
-            [self.trans_type, self.op, self.barrier_id, self.reason].map(|word| (word, MAX_WORD));
-        for (text, most) in names.into_iter().chain(words) {
-            // MySQL compares without spaces at the end.
-            if text.len() > most || text.ends_with(' ') {
-                let why = format!("'{text}' is longer than {most} bytes, or ends with a space");
-                return Err(Error::Malformed(why));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The barrier table as seen inside an open local transaction of a database.

@@ -1,6 +1,8 @@
 //! HTTP as much as is needed: one request, one answer, a time limit, and patience with servers that are
 //! being restarted.
 
+mod connect;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,11 +11,11 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 
 use crate::error::Error;
+use connect::{Connector, connector};
 
 /// Longest answer that is read, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -42,7 +44,7 @@ struct Counts {
 /// An HTTP client with a pool of connections. Cheap to clone; clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Http {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     timeout: Duration,
     counts: Arc<Counts>,
 }
@@ -60,11 +62,9 @@ impl Http {
     /// A client whose requests take at most `timeout`, each.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(timeout));
-        let client =
-            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .build(connector(timeout));
         Self { client, timeout, counts: Arc::default() }
     }
 

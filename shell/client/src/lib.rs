@@ -1,7 +1,8 @@
 //! The Rust library for programs that take part in global transactions.
 //!
 //! Two kinds of program do. One *starts* transactions: it asks a [`Coordinator`] (Quorate, or anything else
-//! that speaks DTM's HTTP protocol) through a builder of the kind it wants: [`Tcc`], [`Saga`], [`Message`].
+//! that speaks DTM's HTTP protocol) through a builder of the kind it wants: [`Tcc`], [`Saga`], [`Message`],
+//! [`ThreePhase`], [`Xa`], or a function of its own as one of its [`Workflows`].
 //! The other *is a branch*: an HTTP service that the coordinator calls, at least once and perhaps in an
 //! order that nobody meant. It learns from [`BranchCall`] which step of which transaction a request is,
 //! passes the [`Barrier`] inside the very local transaction that makes its change, and answers with
@@ -30,10 +31,12 @@
 //! |---|---|---|
 //! | branches over SQLite, PostgreSQL, MySQL and MariaDB | [`barrier`] | `sqlite` (default), `postgres`, `mysql` |
 //! | branches over Redis | `redis_barrier` | `redis` |
+//! | functions that outlive the program: workflows | [`workflow`] | |
+//! | coordinators and branches behind `https://` | [`http`] | `tls` |
 //! | keys, watches, leases, from the same servers | `kv` | `kv` |
 //! | branches whose database keeps the change ready: XA | [`xa`] | `postgres`, `mysql` |
 //!
-//! Left out so far: TLS and gRPC. The trait [`BarrierTable`] is all that another database has to fill in.
+//! Left out so far: gRPC. The trait [`BarrierTable`] is all that another database has to fill in.
 
 pub mod barrier;
 pub mod branch;

@@ -203,7 +203,7 @@ impl World {
         }
         let founders = self.founders();
         let services = self.global.rng.between(2, 4) as usize;
-        let applications = self.global.rng.between(12, 26) as usize;
+        let applications = self.global.rng.between(12, 26) as usize * 3 / founders.len().max(3);
         for _ in 0..services {
             let has_no_barrier = self.is_planted(Planted::NoBarrier);
             self.global.services.push(Service::new(BALANCE, has_no_barrier));

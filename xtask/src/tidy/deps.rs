@@ -26,7 +26,7 @@ const TABLE: [Allowed; 14] = [
         ours: &["engine", "wal", "consensus", "kv", "outcall", "global-txn"],
     },
     Allowed { folder: "shell/wire", ours: &[] },
-    Allowed { folder: "shell/client", ours: &[] },
+    Allowed { folder: "shell/client", ours: &["wire"] },
     Allowed { folder: "shell/storage", ours: &["engine", "wal", "consensus"] },
     Allowed {
         folder: "shell/server",

@@ -1,6 +1,7 @@
 //! A transaction that is being worked on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use crate::limits::{MAX_CALLS_PER_TXN, MAX_PASSED, MAX_STUCK, REJECTED_PAUSE_MS}
 use crate::machine::Context;
 use crate::planted::Bug;
 use crate::record::{
-    Answer, CallEntry, Class, Kind, Op as RowOp, Record, RowStatus, Source, Status, StepResult,
+    Answer, CallEntry, Class, Content, Kind, Op as RowOp, Record, RowStatus, Source, Status, StepResult,
 };
 use crate::transition::{Event, Took, cut, transition, waits_out};
 use crate::write::{self, Found};
@@ -42,6 +43,8 @@ pub(super) struct Active {
     write: Option<Write>,
     /// What is being read for calls.
     pub(super) load: Option<Load>,
+    /// What its client gave, if it is small and was read before.
+    pub(super) content: Option<Arc<Content>>,
     /// When to look at it again, by group time.
     pub(super) wake_ms: Option<u64>,
     /// No write before this.
@@ -69,6 +72,7 @@ impl Active {
             results: BTreeMap::new(),
             write: None,
             load: None,
+            content: None,
             wake_ms: None,
             paused_until: None,
         }

@@ -1,6 +1,7 @@
 //! From targets to calls: reads what they need, and makes them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_kv::RangeResult;
@@ -11,6 +12,7 @@ use crate::call;
 use crate::gid::GlobalTxnId;
 use crate::keys;
 use crate::kind::{self, Target};
+use crate::limits::MAX_KEPT_CONTENT;
 use crate::machine::Context;
 use crate::record::{Content, Kind, Part, Record, Source, StepResult};
 use crate::write;
@@ -21,7 +23,7 @@ use super::{Calling, Driver, Reading};
 #[derive(Debug, Default)]
 pub(super) struct Load {
     targets: Vec<Target>,
-    content: Option<Content>,
+    content: Option<Arc<Content>>,
     parts: BTreeMap<u32, Part>,
     /// What actions answered, by step.
     results: BTreeMap<u32, Bytes>,
@@ -38,10 +40,17 @@ impl Driver {
         targets: Vec<Target>,
     ) -> Result<(), Halt> {
         let active = self.active.get_mut(gid).expect("it is active");
-        let wanted = wanted(gid, &active.record, &targets);
-        let missing = wanted.len();
-        assert!(missing > 0, "a URL stands somewhere");
-        active.load = Some(Load { targets, missing, ..Load::default() });
+        let mut wanted = wanted(gid, &active.record, &targets);
+        assert!(!wanted.is_empty(), "a URL stands somewhere");
+        let content = active.content.clone();
+        if content.is_some() {
+            wanted.retain(|key| *key != keys::content(gid));
+        }
+        let load = Load { targets, content, missing: wanted.len(), ..Load::default() };
+        if wanted.is_empty() {
+            return self.make_calls(cx, gid, &load);
+        }
+        active.load = Some(load);
         for key in wanted {
             let read = cx.read(write::get(key));
             self.reads.insert(read, Reading::Load(gid.clone()));
@@ -66,7 +75,11 @@ impl Driver {
             } else if let Some(number) = keys::part_number(&kv.key) {
                 load.parts.insert(number, Part::decode(&kv.value).map_err(broken)?);
             } else {
-                load.content = Some(Content::decode(&kv.value).map_err(broken)?);
+                let content = Arc::new(Content::decode(&kv.value).map_err(broken)?);
+                if kv.value.len() <= MAX_KEPT_CONTENT {
+                    active.content = Some(Arc::clone(&content));
+                }
+                load.content = Some(content);
             }
         }
         if load.missing == 0 {
@@ -140,7 +153,7 @@ fn built(
     target: Target,
     load: &Load,
 ) -> Option<Call> {
-    let content = load.content.as_ref();
+    let content = load.content.as_deref();
     let part = match target {
         Target::Row(row) => match record.rows[row].source {
             Source::Part(number) => load.parts.get(&number),

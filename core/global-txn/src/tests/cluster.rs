@@ -138,7 +138,7 @@ impl Cluster {
                     Output::Call { id, call } => {
                         self.calls.push(Outgoing { node, boot, id, call });
                     }
-                    Output::CancelCall { .. } | Output::Compact { .. } => {}
+                    Output::CancelCall { .. } => {}
                     Output::Reply { id, reply } => {
                         assert!(self.asked.remove(&id).is_some(), "answered twice, or not asked");
                         self.replies.insert(id, reply);
@@ -211,7 +211,7 @@ impl Cluster {
                 self.remembered = entry.at.index;
                 remember(&mut self.history, &batch.events);
             }
-            inputs.push(Input::Applied { events: batch.events, revision: batch.revision });
+            inputs.push(Input::Applied { events: batch.events });
         }
         if let Some((_, _, id)) = mine {
             let outcome = match applied.reply {

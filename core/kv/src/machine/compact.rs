@@ -11,6 +11,8 @@
 //! before C takes its own tombstone along. So the work is one pass over `r/` from the cursor to C, a
 //! bounded number of records a step, and the cursor is all that has to be remembered. Removing twice
 //! does no harm.
+//!
+//! A keyspace without history is compacted at every change; there is nothing to remove.
 
 use quorate_engine::{Direction, Engine, EngineError};
 
@@ -38,6 +40,12 @@ impl Keyspace {
         self.cursor = self.cursor.min(again);
         self.compact_revision = revision;
         Ok(Reply::Compact { revision: self.revision })
+    }
+
+    /// The present is all that there is: nothing older was written.
+    pub(super) fn forget_history(&mut self) {
+        self.compact_revision = self.revision;
+        self.cursor = Position::first_of(self.revision.next());
     }
 
     fn sweep<E: Engine>(

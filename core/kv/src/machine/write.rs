@@ -3,6 +3,8 @@
 //! A put reads the head, writes the new head and the change; if there was a version before, that moves
 //! behind it as it is, byte for byte. Attachments are touched only where a lease comes or goes.
 //!
+//! In a keyspace without history the new head is all that is written, and a deleted key leaves nothing.
+//!
 //! Nothing here refuses: whatever can be refused has been checked before the first change
 //! (`txn::check_put` and its neighbours), so an entry is carried out whole or not at all.
 
@@ -48,6 +50,9 @@ impl<'a, E: Engine> Write<'a, E> {
     pub(super) fn finish(self) -> Option<EventBatch> {
         let revision = self.revision();
         self.space.revision = revision;
+        if !self.events.is_empty() && !self.id.keeps_history() {
+            self.space.forget_history();
+        }
         (!self.events.is_empty()).then(|| EventBatch {
             keyspace: self.id,
             revision,
@@ -158,21 +163,43 @@ impl<'a, E: Engine> Write<'a, E> {
         old: Option<(&Bytes, &Version)>,
         new: &Version,
     ) -> Result<(), EngineError> {
-        if let Some((bytes, old)) = old {
+        if let Some((_, old)) = old {
             assert!(old.at < new.at, "{:?} would replace {:?}", new.at, old.at);
-            self.engine.insert(&layout::version(self.id, key, old.at), bytes)?;
         }
+        if self.id.keeps_history() {
+            if let Some((bytes, old)) = old {
+                self.engine.insert(&layout::version(self.id, key, old.at), bytes)?;
+            }
+            self.set_head(key, new)?;
+            self.note_change(key, old.map(|(_, old)| old), new)?;
+        } else if new.live.is_some() {
+            self.set_head(key, new)?;
+        } else {
+            self.engine.remove(&layout::head(self.id, key))?;
+            self.space.heads.forget(key);
+        }
+        self.attach(key, lease_of(old.map(|(_, old)| old)), lease_of(Some(new)))
+    }
+
+    fn set_head(&mut self, key: &Bytes, new: &Version) -> Result<(), EngineError> {
         self.scratch.clear();
         new.put(&mut self.scratch);
         self.engine.insert(&layout::head(self.id, key), &self.scratch)?;
         self.space.heads.set(key, &self.scratch);
+        Ok(())
+    }
 
+    fn note_change(
+        &mut self,
+        key: &Bytes,
+        old: Option<&Version>,
+        new: &Version,
+    ) -> Result<(), EngineError> {
         let kind = if new.live.is_some() { EventKind::Put } else { EventKind::Delete };
-        let change = Change { kind, replaced: old.map(|(_, old)| old.at), key: key.clone() };
+        let change = Change { kind, replaced: old.map(|old| old.at), key: key.clone() };
         self.scratch.clear();
         change.put(&mut self.scratch);
-        self.engine.insert(&layout::change(self.id, new.at), &self.scratch)?;
-        self.attach(key, lease_of(old.map(|(_, old)| old)), lease_of(Some(new)))
+        self.engine.insert(&layout::change(self.id, new.at), &self.scratch)
     }
 
     fn attach(&mut self, key: &Bytes, old: LeaseId, new: LeaseId) -> Result<(), EngineError> {

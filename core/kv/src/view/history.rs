@@ -35,7 +35,8 @@ impl<S: Read> View<S> {
     /// have been looked at (`next` always moves on).
     ///
     /// # Errors
-    /// `Compacted` when `from` is below the compact revision; or the engine failed.
+    /// `Compacted` when `from` is below the compact revision, or in the past of a keyspace that keeps no history; or the
+    /// engine failed.
     pub fn history(
         &self,
         range: &KeyRange,
@@ -43,7 +44,8 @@ impl<S: Read> View<S> {
         max_bytes: usize,
     ) -> Result<History, ReadError> {
         let from = from.max(Revision(0));
-        if from < self.compact_revision {
+        let is_kept = self.keyspace.keeps_history() || from > self.revision;
+        if from < self.compact_revision || !is_kept {
             return Err(Refusal::Compacted.into());
         }
         let mut gathering = Gathering { next: from, ..Gathering::default() };

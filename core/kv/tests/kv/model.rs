@@ -87,7 +87,15 @@ impl Model {
                 alarms.iter().for_each(|alarm| assert!(self.alarms.remove(alarm)));
                 Ok(Reply::Alarm { revision, alarms })
             }
-            command => self.space(keyspace).apply(command, time_ms),
+            command => {
+                let space = self.space(keyspace);
+                let before = space.revision;
+                let reply = space.apply(command, time_ms);
+                if space.revision > before && !keyspace.keeps_history() {
+                    space.compacted = space.revision;
+                }
+                reply
+            }
         }
     }
 }
@@ -342,6 +350,11 @@ impl Space {
             });
         }
         TxnResult { revision: self.so_far(), succeeded, responses }
+    }
+
+    /// How many keys there are.
+    pub(crate) fn live(&self) -> usize {
+        self.pairs(&KeyRange { key: "".into(), range_end: "\0".into() }, LATEST).len()
     }
 
     /// How many versions compaction keeps.

@@ -35,7 +35,7 @@ enum Step {
 }
 
 fn step(command: impl Strategy<Value = Command> + 'static) -> impl Strategy<Value = Step> {
-    let keyspace = prop_oneof![6 => Just(0u32), 1 => Just(u32::MAX)];
+    let keyspace = prop_oneof![6 => Just(0u32), 1 => Just(u32::MAX), 2 => Just(256u32)];
     prop_oneof![
         20 => (keyspace, command, 0u64..1500).prop_map(|(keyspace, command, passed_ms)| {
             Step::Apply { keyspace, command, passed_ms }
@@ -46,7 +46,8 @@ fn step(command: impl Strategy<Value = Command> + 'static) -> impl Strategy<Valu
     ]
 }
 
-const KEYSPACES: [KeyspaceId; 2] = [KeyspaceId::ETCD, KeyspaceId(u32::MAX)];
+/// The last one keeps no history.
+const KEYSPACES: [KeyspaceId; 3] = [KeyspaceId::ETCD, KeyspaceId(u32::MAX), KeyspaceId(256)];
 
 fn refusal<T>(result: Result<T, ReadError>) -> Result<T, Refusal> {
     result.map_err(|error| match error {
@@ -93,6 +94,10 @@ fn same_history(server: &mut Server, model: &mut Model, range: &KeyRange, max_by
         let view = server.view(keyspace);
         let space = model.space(keyspace);
         for from in space.compacted.max(1)..=space.revision {
+            if !keyspace.keeps_history() {
+                assert_eq!(history(&view, range, from, max_bytes), Err(Refusal::Compacted));
+                continue;
+            }
             let past = history(&view, range, from, max_bytes).unwrap();
             assert_eq!(past, space.history(range, from), "from {from}");
         }
@@ -149,7 +154,11 @@ proptest! {
             prop_assert_eq!(server.kv.compact_revision(keyspace).0, space.compacted);
             let all = KeyRange { key: "".into(), range_end: "\0".into() };
             let events = applied.events.map(|batch| (batch.revision.0, batch.events.to_vec()));
-            prop_assert_eq!(events, space.history(&all, before + 1).pop());
+            let expected = match keyspace.keeps_history() {
+                true => space.history(&all, before + 1),
+                false => space.full_history(&all, before + 1),
+            };
+            prop_assert_eq!(events, expected.last().cloned());
             for range in &ranges {
                 let read = refusal(server.view(keyspace).range(range));
                 prop_assert_eq!(read, model.range(keyspace, range), "{:?}", range);
@@ -160,7 +169,11 @@ proptest! {
         server.compact_fully();
         server.invariants();
         same_history(&mut server, &mut model, &ranges[1].range, max_bytes);
-        let kept: usize = model.spaces.values().map(crate::model::Space::kept).sum();
+        let kept = |(keyspace, space): (&KeyspaceId, &crate::model::Space)| match keyspace {
+            keyspace if keyspace.keeps_history() => space.kept(),
+            _ => space.live(),
+        };
+        let kept: usize = model.spaces.iter().map(kept).sum();
         let stored = server.pairs().iter().filter(|(key, _)| b"hv".contains(&key[0])).count();
         prop_assert_eq!(stored, kept, "compaction left or took too much");
     }

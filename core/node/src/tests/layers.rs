@@ -121,3 +121,20 @@ fn clients_of_keys_see_nothing_of_it_and_an_unused_machine_writes_nothing() {
     assert_eq!(server.node.kv().revision(KeyspaceId::ETCD), Revision::FIRST);
     assert!(server.node.kv().revision(KEYSPACE) > Revision::FIRST);
 }
+
+#[test]
+fn a_follower_reckons_the_groups_time_on_and_never_ahead() {
+    let (mut world, leader) = three();
+    let other = follower(leader);
+    world.run(Duration::from_secs(30)); // nothing is written meanwhile
+    let time = |world: &World, id: u64| world.servers[&id].node.clocks(world.now).group_ms;
+    assert!(time(&world, leader).abs_diff(time(&world, other)) < 300, "it goes on");
+    world.restart(other);
+    world.run(Duration::from_millis(200));
+    assert!(time(&world, other) < time(&world, leader) + 300, "its clock began long before it");
+    // A clock that jumps carries nobody with it.
+    world.now += Duration::from_secs(700);
+    let before = time(&world, other);
+    world.step(other, crate::Input::Flush);
+    assert!(time(&world, other) - before <= 1_000, "one election timeout a step");
+}

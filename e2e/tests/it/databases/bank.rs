@@ -18,7 +18,7 @@ pub(super) const BALANCE: i64 = 1000;
 /// Open connections of a pool.
 const CONNECTIONS: u32 = 16;
 /// For a connection of a pool.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A bank over one of the databases.
 #[derive(Clone, Debug)]

@@ -17,6 +17,7 @@ use quorate_e2e::database::{Database, Kind};
 use quorate_e2e::server::Server;
 use sqlx::{AssertSqlSafe, MySql, Postgres};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::bank::{ACCOUNTS, BALANCE, Bank};
 use super::{Dice, coordinator, outcome, serve};
@@ -75,8 +76,9 @@ impl Banks {
     ) -> Result<Self> {
         let (a, b) = (Bank::postgres(postgres, name).await?, Bank::mariadb(mariadb, name).await?);
         let (Bank::Postgres(pool_a), Bank::MariaDb(pool_b)) = (&a, &b) else { unreachable!() };
-        let over_postgres = XaBranch::new(pool_a.clone(), coordinator);
-        let over_mariadb = XaBranch::new(pool_b.clone(), coordinator);
+        let wait = Duration::from_secs(1);
+        let over_postgres = XaBranch::new(pool_a.clone(), coordinator).lock_wait(wait);
+        let over_mariadb = XaBranch::new(pool_b.clone(), coordinator).lock_wait(wait);
         let path = "/{account}/{amount}";
         let route = Router::new().route(path, post(self::over_postgres));
         let first = serve(route.with_state(over_postgres.clone())).await?;
@@ -193,6 +195,7 @@ async fn kills_leave_all_or_nothing() -> Result<()> {
     let banks = Banks::new(&postgres, &mariadb, "kills", &coordinator).await?;
     let mut machines = Machines { coordinator: server, postgres, mariadb };
 
+    let begun = Instant::now();
     for victim in 0..3 {
         for commit in [true, false] {
             machines =
@@ -206,10 +209,13 @@ async fn kills_leave_all_or_nothing() -> Result<()> {
         let (coordinator, urls) = (coordinator.clone(), banks.urls.clone());
         workers.spawn(work(coordinator, urls, worker, Arc::clone(&stop)));
     }
+    println!("killed between prepare and end: {} ms", begun.elapsed().as_millis());
     let machines = tokio::task::spawn_blocking(|| machines.haunt()).await??;
+    println!("killed at random: {} ms", begun.elapsed().as_millis());
     stop.store(true, Ordering::Relaxed);
     let gids: Vec<String> = workers.join_all().await.into_iter().flatten().collect();
     settle(&banks, &coordinator, &gids).await?;
+    println!("settled: {} ms", begun.elapsed().as_millis());
     drop(machines);
     Ok(())
 }
@@ -235,6 +241,7 @@ async fn between_prepare_and_end(
     let restart = move || machines.restart(victim).map(|()| machines);
     let machines = tokio::task::spawn_blocking(restart).await??;
     decide.await?.with_context(|| gid.clone())?;
+    try_now(coordinator).await?;
     assert_eq!(outcome(coordinator, &gid).await?, Some(commit), "{gid}");
     let times = i64::from(commit);
     assert_eq!(banks.done(&gid).await?, (times, times), "{gid}");
@@ -242,9 +249,14 @@ async fn between_prepare_and_end(
     Ok(machines)
 }
 
-async fn settle(banks: &Banks, coordinator: &Coordinator, gids: &[String]) -> Result<()> {
-    // What an operator does after an outage.
+/// What an operator does after an outage.
+async fn try_now(coordinator: &Coordinator) -> Result<()> {
     coordinator.get("resetCronTime?timeout=0&limit=10000").await?;
+    Ok(())
+}
+
+async fn settle(banks: &Banks, coordinator: &Coordinator, gids: &[String]) -> Result<()> {
+    try_now(coordinator).await?;
     let (mut carried_out, mut not) = (0, 0);
     for gid in gids {
         let times = match outcome(coordinator, gid).await? {
@@ -256,7 +268,7 @@ async fn settle(banks: &Banks, coordinator: &Coordinator, gids: &[String]) -> Re
         if times == 1 { carried_out += 1 } else { not += 1 }
     }
     println!("{carried_out} transfers carried out, {not} not");
-    ensure!(carried_out > 20 && not > 0, "{carried_out} and {not}: nothing was tested");
+    ensure!(carried_out > 5 && not > 0, "{carried_out} and {not}: nothing was tested");
     assert_eq!(banks.prepared().await?, []);
     let (a, b) = (banks.postgres.sums().await?.0, banks.mariadb.sums().await?.0);
     assert_eq!(a + b, 2 * ACCOUNTS * BALANCE, "{a} + {b}");

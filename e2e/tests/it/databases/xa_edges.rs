@@ -89,7 +89,7 @@ async fn overtaken<D: XaDatabase>(
     branch: &XaBranch<D>,
     coordinator: &Coordinator,
 ) -> Result<()> {
-    let branch = branch.clone().lock_wait(Duration::from_secs(1));
+    let branch = branch.clone();
     let gid = format!("{name}-overtaken");
     begin(coordinator, &gid).await?;
     let local = branch.begin(&xa_call(&gid, "action")).await?.context("new")?;

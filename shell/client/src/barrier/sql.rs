@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use sqlx::{Database, Transaction};
 
-use super::TableName;
+use super::{Row, TableName};
 use crate::error::Error;
+
+/// Longest gid and branch id, in bytes: DTM's columns have these widths, and MySQL would cut what is longer, so
+/// that two rows became one.
+const MAX_NAME: usize = 128;
+/// Longest of the other columns, in bytes.
+const MAX_WORD: usize = 45;
 
 /// The youngest rows that may be removed. Old enough is what no call can come for any more.
 pub const MIN_AGE: Duration = Duration::from_secs(3600);
@@ -30,6 +36,20 @@ impl<'t, C> InTable<'t, C> {
     }
 }
 
+/// Refuses what one of the databases would not tell apart from something else.
+pub(crate) fn check(row: Row<'_>) -> Result<(), Error> {
+    let names = [row.gid, row.branch_id].map(|name| (name, MAX_NAME));
+    let words = [row.trans_type, row.op, row.barrier_id, row.reason].map(|word| (word, MAX_WORD));
+    for (text, most) in names.into_iter().chain(words) {
+        // MySQL compares without spaces at the end.
+        if text.len() > most || text.ends_with(' ') {
+            let why = format!("'{text}' is longer than {most} bytes, or ends with a space");
+            return Err(Error::Malformed(why));
+        }
+    }
+    Ok(())
+}
+
 /// The number of seconds, if rows of that age may be removed.
 pub(crate) fn age_in_seconds(older_than: Duration) -> Result<u64, Error> {
     if older_than < MIN_AGE {
@@ -39,8 +59,7 @@ pub(crate) fn age_in_seconds(older_than: Duration) -> Result<u64, Error> {
     Ok(older_than.as_secs())
 }
 
-/// Implements the table over a connection, by the statements `claim_sql`, `reason_sql` and `last_sql` and
-/// `clean_sql` of the module that calls it, with `default_name` for a bare transaction; and `clean`.
+/// Implements the table over a connection, by the statements `claim_sql`, `reason_sql`, `last_sql` and `clean_sql` of the module that calls it, with `default_name` for a bare transaction; and `clean`.
 macro_rules! table_over {
     ($database:ty, $connection:ty) => {
         impl $crate::barrier::BarrierTable for $crate::barrier::InTable<'_, $connection> {
@@ -48,7 +67,7 @@ macro_rules! table_over {
                 &mut self,
                 row: $crate::barrier::Row<'_>,
             ) -> Result<bool, $crate::error::Error> {
-                row.check()?;
+                $crate::barrier::sql::check(row)?;
                 let insert = sqlx::query(sqlx::AssertSqlSafe(claim_sql(self.name)))
                     .bind(row.trans_type)
                     .bind(row.gid)

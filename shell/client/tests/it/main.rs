@@ -1,6 +1,8 @@
 //! The builders against a coordinator and a branch that write down what they are asked, and workflows against one that
 //! keeps their progress.
 
+#[cfg(feature = "tls")]
+mod tls;
 mod workflow;
 
 use std::sync::{Arc, Mutex};

@@ -120,7 +120,11 @@ fn name(text: &str) -> Result<GlobalTxnId, Problem> {
 }
 
 async fn whole(body: Incoming) -> Result<Bytes, Problem> {
-    match Limited::new(body, limits::BODY_BYTES).collect().await {
+    let collected = Limited::new(body, limits::BODY_BYTES).collect();
+    let Ok(collected) = tokio::time::timeout(limits::BODY_TIME, collected).await else {
+        return Err(Problem::new(Code::TooSlow, "the body did not come in time"));
+    };
+    match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
             let message = format!("the body is longer than {} bytes", limits::BODY_BYTES);

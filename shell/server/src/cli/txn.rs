@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::api::time::{Time, wall_ms};
 use crate::api::v1::types::{Audit, Done, Intervention, Page, Skip, Summary, Timeline, Txn};
 use crate::exit::Fatal;
 use crate::terminal::say;
@@ -26,7 +27,7 @@ use client::{Client, segment};
 use options::{Command, Deed, Options};
 
 /// How long a transaction is watched after a deed, and how often it is looked at.
-const WATCH: Duration = Duration::from_secs(3);
+const WATCH: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Most that one request for a list brings.
@@ -153,7 +154,8 @@ async fn operate(
     Ok(done)
 }
 
-/// Whether it may end any moment.
+/// Whether it waits for an answer, not for its time, so that it may end any moment.
 fn is_under_way(txn: &Summary) -> bool {
-    txn.ended.is_none() && txn.errors == 0
+    let is_due = txn.next_try.is_none_or(|next| next <= Time(wall_ms()));
+    txn.ended.is_none() && txn.errors == 0 && txn.waiting > 0 && is_due
 }

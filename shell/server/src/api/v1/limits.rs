@@ -12,6 +12,9 @@ pub(super) const HEAD_BYTES: usize = 1024;
 /// Bytes of topics after which a page ends.
 pub(super) const TOPIC_BYTES: usize = 1 << 20;
 
+/// How long the body of a request may take to arrive.
+pub(super) const BODY_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Longest body of a request, in bytes.
 pub(super) const BODY_BYTES: usize = 16 << 10;
 

@@ -118,6 +118,7 @@ fn responses(route: &Route, schemas: &mut Map<String, Value>, failed: &Value) ->
         ("400", "A parameter or the body is not as it should be.", true),
         ("403", "Sent by a web page of another site.", true),
         ("404", "There is no such transaction.", route.path.contains("{gid}")),
+        ("408", "The body did not come in time.", route.body.is_some()),
         ("409", "Not in this state. Nothing was changed.", route.body.is_some()),
         ("413", "The body is too long.", route.body.is_some()),
         ("415", "The body is not of type application/json.", route.body.is_some()),
@@ -126,6 +127,7 @@ fn responses(route: &Route, schemas: &mut Map<String, Value>, failed: &Value) ->
             "Nobody can answer now, or (`unknown_outcome`) nobody knows whether it was done.",
             true,
         ),
+        ("507", "The store is full. Nothing was changed.", route.body.is_some()),
     ] {
         if applies {
             all.insert(status.to_owned(), response(about, failed));

@@ -45,10 +45,12 @@ impl Problem {
             Code::Forbidden => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Code::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Code::Conflict => StatusCode::CONFLICT,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::Unavailable | Code::UnknownOutcome => StatusCode::SERVICE_UNAVAILABLE,
+            Code::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 
@@ -75,6 +77,7 @@ impl From<Refused> for Problem {
         let code = match refused.class {
             _ if refused.is_unknown => Code::UnknownOutcome,
             _ if refused.is_transient => Code::Unavailable,
+            _ if refused.is_full => Code::NoSpace,
             Class::Failure | Class::Ongoing => Code::Conflict,
             Class::Error => Code::BadRequest,
         };
@@ -106,6 +109,7 @@ mod tests {
         assert_eq!(code(Refused::failure("no")), Code::Conflict);
         assert_eq!(code(Refused::error("what")), Code::BadRequest);
         assert_eq!(code(Refused::transient("later")), Code::Unavailable);
+        assert_eq!(code(Refused { is_full: true, ..Refused::error("full") }), Code::NoSpace);
         let unknown = Refused { is_unknown: true, ..Refused::error("perhaps") };
         assert_eq!(code(unknown), Code::UnknownOutcome);
         assert_eq!(Problem::from(Refused::failure("no")).message, "no");

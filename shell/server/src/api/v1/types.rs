@@ -432,6 +432,8 @@ pub(crate) enum Code {
     NotFound,
     /// 405.
     MethodNotAllowed,
+    /// 408: the body did not come in time; nothing was changed.
+    TooSlow,
     /// 409: not in this state; nothing was changed.
     Conflict,
     /// 413.
@@ -442,4 +444,7 @@ pub(crate) enum Code {
     Unavailable,
     /// 503: nobody knows whether it was done. Look before doing it again.
     UnknownOutcome,
+    /// 507: the store is full (its quota, or the disk); nothing was changed, and nothing will be until somebody makes
+    /// room.
+    NoSpace,
 }

@@ -81,6 +81,10 @@ impl Client {
         let mut why = Vec::new();
         for endpoint in &self.endpoints {
             match exchange(endpoint, &method, path, &body).await {
+                // Nothing was done, whatever was asked for: the next one may know better.
+                Ok((503, answer)) if self.endpoints.len() > 1 && is_unavailable(&answer) => {
+                    why.push(format!("{endpoint}: nobody can answer now"));
+                }
                 Ok((status, answer)) => return read(endpoint, status, &answer),
                 Err(Trouble::Broken(error)) if method == Method::POST => {
                     let text = format!(
@@ -116,6 +120,10 @@ fn read<T: DeserializeOwned>(endpoint: &Url, status: u16, answer: &[u8]) -> Resu
         ),
         _ => message,
     }))
+}
+
+fn is_unavailable(answer: &[u8]) -> bool {
+    serde_json::from_slice::<Failed>(answer).is_ok_and(|said| said.error.code == Code::Unavailable)
 }
 
 async fn exchange(
