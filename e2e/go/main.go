@@ -25,7 +25,7 @@ type scenario struct {
 
 func main() {
 	// It logs every request otherwise, into the lines.
-	logger.InitLog("error")
+	logger.InitLog("fatal")
 	if len(os.Args) == 2 && os.Args[1] == "version" {
 		fmt.Println("DTM's Go client 1.19.0")
 		return

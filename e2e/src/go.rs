@@ -52,7 +52,7 @@ fn run(go: &Path, folder: &Path, arguments: &[&str]) -> Result<()> {
         .env("GOPATH", folder)
         .env("GOCACHE", folder.join("cache"))
         .env("GOTOOLCHAIN", "local")
-        .env("GOFLAGS", "-mod=readonly -modcacherw");
+        .env("GOFLAGS", "-mod=readonly -modcacherw -buildvcs=false");
     let output = command.output().context("go")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

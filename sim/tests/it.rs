@@ -4,7 +4,7 @@
 use quorate_sim::faults::{FaultCounts, FaultKind};
 use quorate_sim::options::{Profile, Settings};
 use quorate_sim::planted::Planted;
-use quorate_sim::run;
+use quorate_sim::{GlobalTally, run};
 
 fn settings(seed: u64, profile: Profile) -> Settings {
     Settings { seed, profile, ..Settings::default() }
@@ -25,8 +25,9 @@ fn a_seed_repeats_byte_by_byte() {
     }
 }
 
-fn passes(seeds: std::ops::Range<u64>, profile: Profile) -> FaultCounts {
+fn passes(seeds: std::ops::Range<u64>, profile: Profile) -> (FaultCounts, GlobalTally) {
     let mut faults = FaultCounts::default();
+    let mut global = GlobalTally::default();
     for seed in seeds {
         let outcome = run(&settings(seed, profile));
         if let Some(violation) = &outcome.violation {
@@ -36,8 +37,9 @@ fn passes(seeds: std::ops::Range<u64>, profile: Profile) -> FaultCounts {
         assert!(outcome.tally.simulated_ms >= 60_000);
         assert!(outcome.tally.recovery_ms > 0, "work went on after the faults");
         FaultKind::ALL.iter().for_each(|kind| faults.add(*kind, outcome.tally.faults.of(*kind)));
+        global.add(&outcome.tally.global);
     }
-    faults
+    (faults, global)
 }
 
 #[test]
@@ -47,9 +49,12 @@ fn twenty_seeds_of_power_loss() {
 
 #[test]
 fn twenty_seeds_of_three_and_five_servers() {
-    let faults = passes(0..20, Profile::Raft);
+    let (faults, global) = passes(0..20, Profile::Raft);
     let never: Vec<_> = FaultKind::ALL.iter().filter(|kind| faults.of(**kind) == 0).collect();
     assert!(never.is_empty(), "what never happens tests nothing: {never:?}");
+    let ends = [global.succeeded, global.failed, global.attempts, global.kept_out];
+    let luck = [global.refusals, global.service_crashes, global.application_crashes, global.late];
+    assert!(ends.iter().chain(&luck).all(|count| *count > 0), "{global}");
 }
 
 #[test]
@@ -72,10 +77,10 @@ const CAUGHT: &[(Planted, u64)] = &[
     (Planted::CountUnsyncedLeader, 1),
     (Planted::ReadWithoutBarrier, 0),
     (Planted::StaleReadIndex, 1),
-    (Planted::ForgetVote, 11),
+    (Planted::ForgetVote, 9),
     (Planted::VoteTwice, 0),
     (Planted::CutGoodRecord, 0),
-    (Planted::ApplyBeforeCommit, 14),
+    (Planted::ApplyBeforeCommit, 3),
     (Planted::ForwardTwice, 0),
     (Planted::ReleaseEarly, 0),
     (Planted::SameBoot, 35),
@@ -86,12 +91,23 @@ const CAUGHT: &[(Planted, u64)] = &[
     (Planted::LeaseByJumpingClock, 6),
     (Planted::OldRevision, 0),
     (Planted::AcceptMismatch, 0),
-    (Planted::BoastInElection, 5),
+    (Planted::BoastInElection, 3),
     (Planted::ChangeEntry, 0),
     (Planted::SelfDisarm, 19),
     (Planted::CompactEarly, 0),
     (Planted::DeafToCancel, 3),
-    (Planted::CountOldTerm, 179),
+    (Planted::NoBarrier, 3),
+    (Planted::AnswerBeforeLog, 3),
+    (Planted::ResubmitEnds, 3),
+    (Planted::CallBeforeApplied, 5),
+    (Planted::EpochNotCompared, 5),
+    (Planted::GoesOnDeposed, 5),
+    (Planted::IndexNotRead, 3),
+    (Planted::CompensateOnlyKnown, 20),
+    (Planted::FirstConfirmEnds, 7),
+    (Planted::SilenceIsConsent, 18),
+    (Planted::StaleTimeout, 25),
+    (Planted::CountOldTerm, 197),
     (Planted::SkipPredecessor, 1),
     (Planted::ReadBehindEnd, 0),
     (Planted::ForgetVoteWithSegment, 1),

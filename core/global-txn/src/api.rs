@@ -469,9 +469,15 @@ pub struct Figures {
     /// Transactions that this driver brought to `failed`.
     pub failed: u64,
     /// How many transactions entered a status while this node drove: by kind, in the order of `Kind::ALL`, and
-    /// status, in the order of `Status::ALL`. With them P(prepare) is submitted over begun, P(commit |
-    /// prepare) succeed over submitted.
+    /// status, in the order of `Status::ALL`.
     pub entered: [[u64; 5]; 6],
+    /// Of each kind, how many were given up before they were submitted. P(prepare) is submitted over submitted and
+    /// given up: of those that were decided meanwhile, so that neither what is undecided nor what another node saw
+    /// begin distorts it.
+    pub given_up: [u64; 6],
+    /// Of each kind, how many were rolled back or stopped after they were submitted. P(commit | prepare) is succeed over
+    /// succeed and turned back.
+    pub turned_back: [u64; 6],
     /// Of each kind, how many were begun meanwhile.
     pub begun: [u64; 6],
     /// Transactions with a call that failed so often that it was reported, and that have not ended; as far as

@@ -280,6 +280,7 @@ impl Driver {
             *entered += u64::from(moved);
         }
         self.count_passed_through(kind, before.map(|(_, before)| before), status);
+        self.count_lost(kind, before.map(|(_, before)| before), status);
         if moved && Status::ALL.get(status).is_some_and(|status| status.is_final()) {
             self.tally.ended(&write::decode(&event.kv)?);
         }
@@ -294,6 +295,20 @@ impl Driver {
         if is_end && Kind::ALL.get(kind).is_some_and(|kind| *kind != Kind::Workflow) {
             let entered = submitted.and_then(|at| self.figures.entered[kind].get_mut(at));
             *entered.expect("a status is one of all") += 1;
+        }
+    }
+
+    /// Those that will not happen, by how far they had come.
+    fn count_lost(&mut self, kind: usize, before: Option<usize>, status: usize) {
+        let named = |place: usize| Status::ALL.get(place).copied();
+        let is_lost = matches!(named(status), Some(Status::Aborting | Status::Failed));
+        let counts = match before.and_then(named) {
+            Some(Status::Prepared) => &mut self.figures.given_up,
+            Some(Status::Submitted) => &mut self.figures.turned_back,
+            _ => return,
+        };
+        if let Some(count) = counts.get_mut(kind) {
+            *count += u64::from(is_lost);
         }
     }
 

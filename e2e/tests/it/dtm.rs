@@ -400,7 +400,7 @@ fn figures_have_the_names_that_dashboards_know() -> Result<()> {
         "dtm_transaction_handled_duration_count{model=\"tcc\"} 1",
         "dtm_branch_process_total{model=\"tcc\",branchid=\"02\",branchtype=\"confirm\",status=\"fail\"} 1",
         "quorate_global_txn_prepare_ratio{kind=\"tcc\"} 1",
-        "quorate_global_txn_commit_ratio{kind=\"tcc\"} 0.5",
+        "quorate_global_txn_commit_ratio{kind=\"tcc\"} 1",
         "quorate_global_txn_must_succeed_failures_total 1",
         "quorate_global_txn_unfinished 1",
         "quorate_outcall_destinations{breaker=\"closed\"} 1",

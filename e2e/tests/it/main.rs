@@ -20,7 +20,7 @@
 //! | `dtmcli` | the same through DTM's Python client, unchanged |
 //! | `go_client` | and through its Go client: every kind, over HTTP, JSON-RPC and gRPC |
 //! | `client` | our own library: workflows, 3pc, nested TCC; keys, watches and leases through kills |
-//! | `demo` | `quorate demo order` under kills: the sums agree |
+//! | `demo` | `quorate demo` on one and three nodes under kills: the sums agree, nothing is left behind |
 //! | `databases` | branch barriers and XA over PostgreSQL, MariaDB and Redis, under kills |
 //! | `garbage` | bad bytes from one client do not disturb another |
 

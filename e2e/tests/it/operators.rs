@@ -70,13 +70,14 @@ impl Place {
     /// A TCC that its application has not decided yet.
     fn tcc(&self, gid: &str) -> Result<()> {
         let base = self.service.base();
+        let plain: String = gid.chars().filter(char::is_ascii_alphanumeric).collect();
         let head = json!({ "gid": gid, "trans_type": "tcc", "timeout_to_fail": 3600 });
         self.begin("prepare", &head)?;
         self.begin(
             "registerBranch",
             &json!({
                 "gid": gid, "trans_type": "tcc", "branch_id": "01", "data": "{}",
-                "confirm": format!("{base}/confirm-{gid}"), "cancel": format!("{base}/cancel-{gid}"),
+                "confirm": format!("{base}/confirm-{plain}"), "cancel": format!("{base}/cancel-{plain}"),
             }),
         )
     }

@@ -65,7 +65,7 @@ fn help() -> Result<(), Fatal> {
     say(format_args!("  quorate serve [flags]                     run a server"));
     say(format_args!("  quorate status [--endpoints URLS] [--json]   show a cluster"));
     say("  quorate txn ls|show|retry|skip|force|stop     see and operate global transactions");
-    say("  quorate demo order [flags]                orders over four services, under kills");
+    say("  quorate demo [order|bank] [flags]         global transactions under kills, and the sums");
     say(format_args!(
         "  quorate inspect DIR [--json]              check a data directory offline\n"
     ));
@@ -74,9 +74,9 @@ fn help() -> Result<(), Fatal> {
     ));
     for flag in FLAGS {
         if let Some((_, heading)) = HEADINGS.iter().find(|(first, _)| *first == flag.name) {
-            say(format_args!("{heading}"));
+            say(format_args!("\n{heading}"));
         }
-        say(format_args!("  --{:<32} {}", format!("{} {}", flag.name, flag.value), flag.help));
+        say(format_args!("  --{:<39} {}", format!("{} {}", flag.name, flag.value), flag.help));
     }
     say(format_args!(
         "\nExit codes: 0 stopped as asked, 1 runtime failure, 2 usage, 3 data refused."

@@ -43,7 +43,8 @@ use lanes::{Common, Lane};
 /// # Errors
 /// Why it did not start; what fails later ends the process at once.
 pub fn run(config: &Config) -> Result<(), Fatal> {
-    outcall::check(&config.transactions.calls).map_err(|error| Fatal::Usage(error.to_string()))?;
+    outcall::check(&config.transactions.calls)
+        .map_err(|error| Fatal::Usage(format!("--branch-ca-file: {error}")))?;
     let first = runtime(0)?;
     let bound = first.block_on(bind::all(config))?;
     let config = &bound.told(config);

@@ -442,3 +442,6 @@ fn conserved(services: &[Service], expected: i64, may_hold_back: bool) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,7 @@ pub(crate) struct Branch {
     /// A branch of 3pc that heard nothing for too long went its own way.
     pub(crate) is_own_way: bool,
     /// When it last heard of its coordinator.
-    heard: Time,
+    pub(crate) heard: Time,
 }
 
 /// A service.

@@ -79,7 +79,7 @@ async fn one_race(bank: &Bank, gid: &str, race: usize) -> Result<(usize, usize)>
     let mut calls = JoinSet::new();
     for number in 0..2 * CALLS {
         // Another one begins each time.
-        let op = if (number + race) % 2 == 0 { "try" } else { "cancel" };
+        let op = if (number + race).is_multiple_of(2) { "try" } else { "cancel" };
         let change = if op == "try" { take() } else { give_back.to_owned() };
         let (bank, barrier) = (bank.clone(), Barrier::new(call(gid, "tcc", "01", op)));
         calls.spawn(async move { (op, insist(bank, barrier, change).await) });

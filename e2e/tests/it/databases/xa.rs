@@ -14,6 +14,7 @@ use quorate_client::{
     BranchError, Coordinator, Done, Error, Options, Patience, Xa, XaBranch, XaCall,
 };
 use quorate_e2e::database::{Database, Kind};
+use quorate_e2e::limits::RECOVERY;
 use quorate_e2e::server::Server;
 use sqlx::{AssertSqlSafe, MySql, Postgres};
 use tokio::task::JoinSet;
@@ -104,10 +105,10 @@ impl Banks {
     }
 }
 
-fn options() -> Options {
+fn options(timeout_to_fail: Duration) -> Options {
     Options {
         retry_interval: Duration::from_millis(200),
-        timeout_to_fail: Duration::from_secs(3),
+        timeout_to_fail,
         request_timeout: Duration::from_secs(5),
         ..Options::default()
     }
@@ -171,7 +172,8 @@ async fn work(
         gids.push(gid.clone());
         let ends = if dice.roll(2) == 0 { [0, 1] } else { [1, 0] };
         let (account, amount) = (dice.roll(ACCOUNTS as u64) as i64, 1 + dice.roll(300) as i64);
-        let Ok(mut xa) = Xa::begin(&coordinator, &gid, options()).await else {
+        let options = options(Duration::from_secs(3));
+        let Ok(mut xa) = Xa::begin(&coordinator, &gid, options).await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -214,7 +216,8 @@ async fn kills_leave_all_or_nothing() -> Result<()> {
     println!("killed at random: {} ms", begun.elapsed().as_millis());
     stop.store(true, Ordering::Relaxed);
     let gids: Vec<String> = workers.join_all().await.into_iter().flatten().collect();
-    settle(&banks, &coordinator, &gids).await?;
+    let patience = Patience { total: RECOVERY, pause: Duration::from_millis(50) };
+    settle(&banks, &coordinator.with_patience(patience), &gids).await?;
     println!("settled: {} ms", begun.elapsed().as_millis());
     drop(machines);
     Ok(())
@@ -229,7 +232,10 @@ async fn between_prepare_and_end(
     commit: bool,
 ) -> Result<Machines> {
     let gid = format!("between-{victim}-{commit}");
-    let mut xa = Xa::begin(coordinator, &gid, options()).await?;
+    // Whoever starts it waits for as long as the victim is away, and the coordinator waits for the decision.
+    let patience = Patience { total: RECOVERY, pause: Duration::from_millis(50) };
+    let patient = coordinator.clone().with_patience(patience);
+    let mut xa = Xa::begin(&patient, &gid, options(2 * RECOVERY)).await?;
     act([&banks.urls[0], &banks.urls[1]], &mut xa, 0, 10).await?;
     assert_eq!(banks.prepared().await?.len(), 2, "{gid}");
     machines.kill(victim)?;
@@ -241,8 +247,8 @@ async fn between_prepare_and_end(
     let restart = move || machines.restart(victim).map(|()| machines);
     let machines = tokio::task::spawn_blocking(restart).await??;
     decide.await?.with_context(|| gid.clone())?;
-    try_now(coordinator).await?;
-    assert_eq!(outcome(coordinator, &gid).await?, Some(commit), "{gid}");
+    try_now(&patient).await?;
+    assert_eq!(outcome(&patient, &gid).await?, Some(commit), "{gid}");
     let times = i64::from(commit);
     assert_eq!(banks.done(&gid).await?, (times, times), "{gid}");
     assert_eq!(banks.prepared().await?, [], "{gid}");

@@ -45,11 +45,13 @@ fn config() -> rustls::ClientConfig {
     let made = || {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring speaks the versions of TLS that rustls takes for safe")
-            .with_root_certificates(roots)
-            .with_no_client_auth()
+        rustls::ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks the versions of TLS that rustls takes for safe")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
     };
     CONFIG.get_or_init(made).clone()
 }

@@ -192,7 +192,9 @@ impl Watch {
     fn take(&mut self, response: pb::WatchResponse) -> Result<Option<Batch>, Error> {
         let result = self.cursor.take(response);
         match &result {
-            Ok(_) => self.pause = Duration::ZERO,
+            Ok(Some(_)) => self.pause = Duration::ZERO,
+            // Creation alone proves little: a member may accept watches and drop them at once.
+            Ok(None) => {}
             Err(_) => self.open = None,
         }
         result
@@ -204,7 +206,7 @@ impl Watch {
             self.client.members().leave(open.member);
         }
         self.cursor.pieces.clear();
-        self.pause = longer(self.pause);
+        self.pause = longer(self.pause).max(PAUSES.0);
     }
 
     async fn resume(&mut self) -> Result<(), Error> {

@@ -42,7 +42,8 @@ async fn serve(authority: &CertifiedIssuer<'static, KeyPair>) -> String {
             // Who does not believe us hangs up.
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
             let _request = stream.read(&mut [0; 4096]).await;
-            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 11\r\nconnection: close\r\n\r\n{\"gid\":\"g\"}";
+            let answer =
+                "HTTP/1.1 200 OK\r\ncontent-length: 11\r\nconnection: close\r\n\r\n{\"gid\":\"g\"}";
             let _gone = stream.write_all(answer.as_bytes()).await;
             let _gone = stream.shutdown().await;
         }
@@ -80,7 +81,9 @@ async fn ask(url: &str, believes: bool) {
     let coordinator = Coordinator::new(url).with_timeouts(timeout, timeout);
     match coordinator.new_gid().await {
         Ok(gid) => assert!(believes && gid == "g", "{gid}"),
-        Err(Error::Unavailable { why, .. }) => assert!(!believes && why.contains("UnknownIssuer"), "{why}"),
+        Err(Error::Unavailable { why, .. }) => {
+            assert!(!believes && why.contains("UnknownIssuer"), "{why}")
+        }
         Err(other) => panic!("{other}"),
     }
 }

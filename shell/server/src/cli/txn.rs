@@ -30,6 +30,9 @@ use options::{Command, Deed, Options};
 const WATCH: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How far clocks may be apart.
+const SLACK_MS: u64 = 5_000;
+
 /// Most that one request for a list brings.
 const PAGE: usize = 1000;
 
@@ -156,6 +159,8 @@ async fn operate(
 
 /// Whether it waits for an answer, not for its time, so that it may end any moment.
 fn is_under_way(txn: &Summary) -> bool {
-    let is_due = txn.next_try.is_none_or(|next| next <= Time(wall_ms()));
+    // Converted from another clock, it is not exact.
+    let soon = Time(wall_ms() + SLACK_MS);
+    let is_due = txn.next_try.is_none_or(|next| next <= soon);
     txn.ended.is_none() && txn.errors == 0 && txn.waiting > 0 && is_due
 }

@@ -54,19 +54,19 @@ pub const FLAGS: &[Flag] = &[
         "pause after a failed call; doubles at each error [10s]",
     ),
     flag("dtm-max-backoff", "DURATION", "the longest that errors make this pause [5m]"),
-    flag("dtm-request-timeout", "DURATION", "that a call of a branch may take [3s]"),
+    flag("dtm-request-timeout", "DURATION", "time of one call of a branch [3s]"),
     flag("dtm-retention", "DURATION", "how long finished transactions are kept [24h]"),
     flag(
         "dtm-strict",
         "true|false",
-        "success of a branch needs a 2xx with no body or JSON [false]",
+        "a branch succeeds by 2xx and no body or JSON alone [false]",
     ),
     flag("dtm-alert-url", "URL|none", "where calls that keep failing are reported [none]"),
     flag("dtm-alert-after", "N", "errors of one call until it is reported [3]"),
     flag("branch-calls", "N", "calls under way at a time [4096]"),
     flag("branch-calls-per-destination", "N", "the same to one host and port [128]"),
-    flag("branch-breaker-failures", "N", "in a row, until a destination is left alone [8]"),
-    flag("branch-breaker-pause", "DURATION", "how long; doubles up to 30s [1s]"),
+    flag("branch-breaker-failures", "N", "failures in a row, then a destination is left alone [8]"),
+    flag("branch-breaker-pause", "DURATION", "for how long; doubles up to 30s [1s]"),
     flag("branch-ca-file", "FILE", "PEM: authorities for https, beside the system's"),
 ];
 

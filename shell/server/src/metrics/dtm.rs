@@ -252,20 +252,25 @@ fn ratios(page: &mut Page<'_>, figures: &Figures) {
             page.line(&format!("{name}{{{labels}}}"), count);
         }
     }
-    let mut ratio = |name: &str, help: &str, of: fn(u64, u64, u64) -> (u64, u64)| {
+    let mut ratio = |name: &str, help: &str, of: &dyn Fn(usize) -> (u64, u64)| {
         page.head(name, "gauge", help);
-        // A workflow is not submitted before it has ended.
-        for ((which, begun), entered) in kinds().filter(|((kind, _), _)| **kind != Kind::Workflow) {
-            let (part, whole) = of(begun, entered[submitted], entered[succeed]);
-            if whole > 0 {
-                page.line(&format!("{name}{{{}}}", kind(which)), part as f64 / whole as f64);
+        for (at, which) in Kind::ALL.iter().enumerate() {
+            let (won, lost) = of(at);
+            // A workflow is not submitted before it has ended.
+            if won + lost > 0 && *which != Kind::Workflow {
+                let share = won as f64 / (won + lost) as f64;
+                page.line(&format!("{name}{{{}}}", kind(which)), share);
             }
         }
     };
-    let help = "P(prepare): of the transactions begun, the share that was submitted.";
-    ratio("quorate_global_txn_prepare_ratio", help, |begun, submitted, _| (submitted, begun));
-    let help = "P(commit | prepare): of the transactions submitted, the share that succeeded.";
-    ratio("quorate_global_txn_commit_ratio", help, |_, submitted, succeed| (succeed, submitted));
+    let help = "P(prepare): submitted, of the transactions that were submitted or given up before.";
+    ratio("quorate_global_txn_prepare_ratio", help, &|at| {
+        (figures.entered[at][submitted], figures.given_up[at])
+    });
+    let help = "P(commit | prepare): succeeded, of those that did or were rolled back after submit.";
+    ratio("quorate_global_txn_commit_ratio", help, &|at| {
+        (figures.entered[at][succeed], figures.turned_back[at])
+    });
 }
 
 fn gauges(page: &mut Page<'_>, figures: &Figures, unfinished: Option<usize>) {
@@ -387,6 +392,7 @@ mod tests {
         let mut figures = nothing();
         figures.global_txn.begun[0] = 8;
         figures.global_txn.entered[0] = [0, 8, 2, 6, 2];
+        figures.global_txn.turned_back[0] = 2;
         figures.global_txn.stuck = 1;
         figures.tally.handled[0].counts[3] = 8;
         let label = CallLabel { kind: Kind::Saga, branch: BranchLabel::Number(1), op: Op::Action };

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_client::{
-    Coordinator, Error, Http, Options, Patience, Saga, SagaStep, Tcc, TccBranch, ThreePhase,
-    ThreePhaseBranch,
+    Coordinator, Error, Http, Options, Saga, SagaStep, Tcc, TccBranch, ThreePhase, ThreePhaseBranch,
 };
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -15,18 +14,15 @@ use super::options::Kind;
 use super::service::message::Asked;
 use super::service::workflow::Work;
 use super::tally::End;
-use super::town::Town;
+use super::town::{PATIENCE, Town};
 use crate::exit::Fatal;
 
 /// How long the end of a transaction is waited for.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Between two questions about it.
 const LOOK: Duration = Duration::from_millis(100);
 /// When a transaction whose clerk has gone away is cancelled.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a clerk waits for the first service, which may be down.
-const PATIENCE: Patience =
-    Patience { total: Duration::from_secs(20), pause: Duration::from_millis(20) };
 
 /// What all transactions here are told: participants come back soon.
 pub(super) fn options() -> Options {

@@ -71,6 +71,7 @@ async fn whole<S: Story>(options: &Options, place: &Place, stop: &Stop) -> Resul
         before,
         after,
         kills: town.kills(),
+        calls: town.calls().await,
         unfinished,
         doing,
         settling: settling.elapsed(),

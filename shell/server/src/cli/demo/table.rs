@@ -9,7 +9,7 @@ use super::check::{Books, Line};
 use super::options::Options;
 use super::story::Words;
 use super::tally::{Ends, Tally, Times};
-use super::town::Kills;
+use super::town::{Calls, Kills};
 use crate::terminal::say;
 
 /// Everything that is told.
@@ -23,6 +23,8 @@ pub(super) struct Summary<'a> {
     pub(super) after: Books,
     pub(super) lines: Vec<Line>,
     pub(super) kills: Kills,
+    /// Of the servers.
+    pub(super) calls: Calls,
     /// Transactions that had not ended when the patience was over.
     pub(super) unfinished: Vec<String>,
     pub(super) doing: Duration,
@@ -96,8 +98,10 @@ impl Summary<'_> {
         say("work");
         row("seed", self.options.seed);
         row("requests of the clerks", self.requests);
-        row("calls that services answered", self.calls());
-        row("changes in their databases", self.after.total("run"));
+        let Calls { succeeded, failed } = self.calls;
+        row("calls of the server to services", succeeded + failed);
+        row("  failed, most were tried again", failed);
+        row("changes in the services' databases", self.after.total("run"));
         row(
             "time",
             format_args!(
@@ -106,11 +110,6 @@ impl Summary<'_> {
                 self.settling.as_secs_f64()
             ),
         );
-    }
-
-    /// Calls of steps that services have answered with their barrier passed.
-    fn calls(&self) -> i64 {
-        ["run", "repeated", "empty", "late"].iter().map(|seen| self.after.total(seen)).sum()
     }
 
     /// For programs.
@@ -133,7 +132,7 @@ impl Summary<'_> {
             "leader_kills": self.kills.leaders,
             "requests": self.requests,
             "requests_again": self.repeated,
-            "calls": self.calls(),
+            "calls": { "succeeded": self.calls.succeeded, "failed": self.calls.failed },
             "changes": self.after.total("run"),
             "absorbed": {
                 "repeated": self.after.total("repeated"),

@@ -1,5 +1,7 @@
 //! All the processes of a demo, and where to reach them.
 
+mod server;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::child::{Child, FreePorts};
 use super::story::ServicePlan;
 use crate::exit::Fatal;
+use server::{Page, Server};
 
 /// How long all of them may take to answer for the first time.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -19,18 +22,15 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the servers may take to stop before they are killed.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-/// While one that was killed is down: for the server, and for a participant.
-const PATIENCE: Patience =
-    Patience { total: Duration::from_secs(20), pause: Duration::from_millis(20) };
+/// While one that was killed is down, on a machine with much else to do: for the server, and for a participant.
+pub(super) const PATIENCE: Patience =
+    Patience { total: Duration::from_secs(120), pause: Duration::from_millis(20) };
 const BRANCH_PATIENCE: Patience =
     Patience { total: Duration::from_millis(300), pause: Duration::from_millis(20) };
 /// One request to the server, one call of a participant.
 const TIMEOUTS: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(2));
-/// How long a server is asked whether it leads, before it is killed.
-const ROLE_LIMIT: Duration = Duration::from_millis(300);
-/// Members of the demo's cluster are on one machine, and elections are what one wants to see.
-const HEARTBEAT_MS: u32 = 50;
-const ELECTION_MS: u32 = 500;
+/// How long a server is asked for its figures, before it is killed.
+const PAGE_LIMIT: Duration = Duration::from_millis(300);
 /// Free space that the demo wants at first, for itself and for each server; and below which it ends, since the
 /// server refuses writes soon after.
 const SPACE: (u64, u64) = (512 << 20, 256 << 20);
@@ -98,6 +98,15 @@ pub(super) struct Kills {
     pub(super) leaders: u64,
 }
 
+/// Calls that servers have made to services, as they counted them. What one did after it was asked for the last time
+/// is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Calls {
+    pub(super) succeeded: u64,
+    /// Refusals among them; the others were repeated.
+    pub(super) failed: u64,
+}
+
 /// The processes: services, then servers.
 pub(super) struct Town {
     children: Vec<Child>,
@@ -106,6 +115,7 @@ pub(super) struct Town {
     nodes: Vec<Node>,
     http: Http,
     kills: Kills,
+    calls: Calls,
 }
 
 /// A server's addresses, and its client, which asks it first.
@@ -131,6 +141,7 @@ impl Town {
             nodes: Vec::new(),
             http: Http::new(TIMEOUTS.1),
             kills: Kills::default(),
+            calls: Calls::default(),
         };
         for (at, plan) in services.iter().enumerate() {
             let port = ports.take()?;
@@ -187,7 +198,7 @@ impl Town {
     /// The server that says that it leads, if one does.
     pub(super) async fn leader(&self) -> Option<usize> {
         for at in self.servers() {
-            if self.leads(at).await {
+            if self.page(at).await.leads() {
                 return Some(at);
             }
         }
@@ -197,18 +208,30 @@ impl Town {
     /// Kills the process with this number.
     pub(super) async fn kill(&mut self, at: usize) {
         if self.servers().contains(&at) {
+            let page = self.page(at).await;
             self.kills.servers += 1;
-            self.kills.leaders += u64::from(self.leads(at).await);
+            self.kills.leaders += u64::from(page.leads());
+            page.add_to(&mut self.calls);
         }
         self.kills.all += 1;
         self.children[at].kill();
     }
 
-    async fn leads(&self, at: usize) -> bool {
+    /// What a server tells of itself; empty if it does not.
+    async fn page(&self, at: usize) -> Page {
         let url = format!("{}/metrics", self.nodes[at - self.bases.len()].client);
-        let page = tokio::time::timeout(ROLE_LIMIT, self.http.get(&url, Patience::NONE)).await;
-        let Ok(Ok(page)) = page else { return false };
-        String::from_utf8_lossy(&page.body).lines().any(|line| line == "etcd_server_is_leader 1")
+        let page = tokio::time::timeout(PAGE_LIMIT, self.http.get(&url, Patience::NONE)).await;
+        let Ok(Ok(page)) = page else { return Page::default() };
+        Page(String::from_utf8_lossy(&page.body).into_owned())
+    }
+
+    /// Calls of all servers until now.
+    pub(super) async fn calls(&self) -> Calls {
+        let mut calls = self.calls;
+        for at in self.servers() {
+            self.page(at).await.add_to(&mut calls);
+        }
+        calls
     }
 
     /// Starts the process with this number again, if it does not run.
@@ -287,51 +310,4 @@ fn service_args(dir: &Path, plan: &ServicePlan, port: u16, dtm: &[String]) -> Ve
     let args =
         [plan.role.name(), "--db", &db, "--port", &port, "--fill", &fill, "--dtm", dtm.as_str()];
     args.map(str::to_owned).to_vec()
-}
-
-/// A server that is to run.
-struct Server {
-    name: String,
-    client: u16,
-    peer: u16,
-    dtm: u16,
-}
-
-impl Server {
-    fn new(number: usize, ports: &mut FreePorts) -> Result<Self, Fatal> {
-        let name = format!("node{}", number + 1);
-        Ok(Self { name, client: ports.take()?, peer: ports.take()?, dtm: ports.take()? })
-    }
-
-    fn client(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client)
-    }
-
-    fn peer(&self) -> String {
-        format!("http://127.0.0.1:{}", self.peer)
-    }
-
-    fn dtm(&self) -> String {
-        format!("http://127.0.0.1:{}/api/dtmsvr", self.dtm)
-    }
-
-    fn args(&self, dir: &Path, all: &[Self]) -> Vec<String> {
-        let member = |server: &Self| format!("{}={}", server.name, server.peer());
-        let members: Vec<_> = all.iter().map(member).collect();
-        let mut args = vec!["server".to_owned()];
-        for (flag, value) in [
-            ("--name", self.name.clone()),
-            ("--data-dir", dir.join(&self.name).display().to_string()),
-            ("--listen-client-urls", self.client()),
-            ("--listen-peer-urls", self.peer()),
-            ("--initial-cluster", members.join(",")),
-            ("--listen-dtm-urls", format!("http://127.0.0.1:{}", self.dtm)),
-            ("--heartbeat-interval", HEARTBEAT_MS.to_string()),
-            ("--election-timeout", ELECTION_MS.to_string()),
-            ("--log-level", "warn".to_owned()),
-        ] {
-            args.extend([flag.to_owned(), value]);
-        }
-        args
-    }
 }
