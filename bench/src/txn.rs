@@ -54,8 +54,8 @@ pub struct Options {
     /// Only this row; may be given several times.
     #[arg(long)]
     pub only: Vec<String>,
-    /// Other number of unfinished transactions than usual (of leader-kill, unfinished-1m, and the large number of growth).
-    /// The table names what it was.
+    /// Other number of unfinished transactions than usual (of leader-kill, unfinished-1m, and the large number of
+    /// growth). The table names what it was.
     #[arg(long)]
     pub size: Option<usize>,
     /// Put the table into this Markdown file, in the place of the last one.

@@ -2,8 +2,9 @@
 //!
 //! They are sagas whose second action was held, all due again at one moment. First a smaller number of them falls due
 //! while everybody lives: the rate at which they are called again is the *steady rate*. Then the full number falls
-//! due, and when the first of them have been called the leader is ended by SIGKILL: the others are as due as these. (Killed just before
-//! the moment, the new leader would wait for it first: the group's time stands still while nobody leads.)
+//! due, and when the first of them have been called the leader is ended by SIGKILL: the others are as due as these.
+//! (Killed just before the moment, the new leader would wait for it first: the group's time stands still while
+//! nobody leads.)
 //!
 //! Election is when another node says, by its status, that there is another leader; the status is asked for every few
 //! milliseconds, so the first call may have been made a little before.

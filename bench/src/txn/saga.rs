@@ -1,8 +1,8 @@
 //! Clients of the saga rows: a two-branch saga over HTTP or gRPC, and the loop that does the same by hand.
 //!
-//! *By hand* is what a saga has to be at least: a durable put before, between and after two calls, each by the same client
-//! over connections that are kept. Its puts are etcd's to the same server, 256 B each; its calls are those of the saga,
-//! same participants, URLs and bodies, and go out from the client.
+//! *By hand* is what a saga has to be at least: a durable put before, between and after two calls, each by the same
+//! client over connections that are kept. Its puts are etcd's to another process of the same binary, 256 B each; its
+//! calls are those of the saga, same participants, URLs and bodies, and go out from the client.
 
 use crate::closed::{self, Client, CpuMeter};
 use crate::keys::{Rng, key, value};

@@ -1,9 +1,10 @@
 //! The latency of a TCC beside that of its calls.
 //!
-//! One TCC is what DTM's clients make of it: prepare, then for each of two branches register and try, then submit, waiting
-//! for the end. Its *calls* are the four calls of its branches. The application makes the tries and times them; the confirms are the server's, and
-//! count as much as the try of the same branch did: the same participant, over the same kind of connection. So what is
-//! allowed is 1.5 times (2 × first try + 2 × second try), as p99 over the TCCs, and 5 ms for six durable writes.
+//! One TCC is what DTM's clients make of it: prepare, then for each of two branches register and try, then submit,
+//! waiting for the end. Its *calls* are the four calls of its branches. The application makes the tries and times
+//! them; the confirms are the server's, and count as much as the try of the same branch did: the same participant,
+//! over the same kind of connection. So what is allowed is 1.5 times (2 × first try + 2 × second try), as p99 over
+//! the TCCs, and 5 ms for six durable writes.
 
 use crate::closed::{self, Client};
 use crate::limits::WARM_UP;

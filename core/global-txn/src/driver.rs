@@ -30,9 +30,7 @@ use crate::agenda::Agenda;
 use crate::api::{Config, Figures, Halt, Now, ReadId, TxnId, TxnOutcome};
 use crate::gid::GlobalTxnId;
 use crate::kind::Target;
-use crate::limits::{
-    MAX_AGENDA, OWN_PAUSE_MS, REFUSED_PAUSE_MS, REJECTED_PAUSE_MS, RESTAMP_MS,
-};
+use crate::limits::{MAX_AGENDA, OWN_PAUSE_MS, REFUSED_PAUSE_MS, REJECTED_PAUSE_MS, RESTAMP_MS};
 use crate::machine::Context;
 use crate::planted::Bug;
 use crate::record::{Kind, Record, Status};

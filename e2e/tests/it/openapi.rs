@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::dtm::Dtm;
 
 /// Seconds of each of the two runs.
-const SECONDS: &str = "25";
+const SECONDS: &str = "20";
 
 /// A transaction that the second run names in each path.
 const VICTIM: &str = "victim";

@@ -373,7 +373,7 @@ fn all_or_nothing(
             true => &[&["can_commit", "pre_commit", "do_commit"]],
             false => &[&["can_commit", "drop"], &["can_commit", "pre_commit", "do_commit"]],
         };
-        if !fits && !(branch.is_own_way && own_way.contains(&effects.as_slice())) {
+        if !(fits || branch.is_own_way && own_way.contains(&effects.as_slice())) {
             return Err(format!(
                 "{gid} went {:?}, its branch {branch_id} saw {effects:?}",
                 history.entered

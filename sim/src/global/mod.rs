@@ -171,7 +171,7 @@ impl Global {
 }
 
 fn draw_config(planted: Option<Planted>, rng: &mut Rng) -> Config {
-    Config {
+    let mut config = Config {
         timeout_ms: rng.between(1_000, 6_000),
         request_timeout_ms: rng.between(200, 2_000),
         retry_interval_ms: rng.between(100, 2_000),
@@ -181,9 +181,10 @@ fn draw_config(planted: Option<Planted>, rng: &mut Rng) -> Config {
         alert_after: rng.between(1, 4) as u32,
         alert_url: if rng.chance(300) { "http://s0/alert".to_owned() } else { String::new() },
         timeline_calls: *rng.pick(&[2, 64, 64]),
-        planted: planted.and_then(Planted::of_global_txn),
         ..Config::default()
-    }
+    };
+    config.planted = planted.and_then(Planted::of_global_txn);
+    config
 }
 
 fn draw_limits(rng: &mut Rng) -> Limits {

@@ -92,9 +92,8 @@ impl Database {
         if let Some(did) = self.read(who, work) {
             return did;
         }
-        let (row, amount) = match work {
-            Work::Add(row, amount) | Work::Insert(row, amount) => (row, amount),
-            _ => return Did::Refused,
+        let (Work::Add(row, amount) | Work::Insert(row, amount)) = work else {
+            return Did::Refused;
         };
         let held: i64 =
             self.reserved.values().flatten().filter(|(r, _)| *r == row).map(|r| r.1.min(0)).sum();

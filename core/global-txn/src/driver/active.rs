@@ -18,7 +18,8 @@ use crate::limits::{MAX_CALLS_PER_TXN, MAX_PASSED, MAX_STUCK, REJECTED_PAUSE_MS}
 use crate::machine::Context;
 use crate::planted::Bug;
 use crate::record::{
-    Answer, CallEntry, Class, Content, Kind, Op as RowOp, Record, RowStatus, Source, Status, StepResult,
+    Answer, CallEntry, Class, Content, Kind, Op as RowOp, Record, RowStatus, Source, Status,
+    StepResult,
 };
 use crate::transition::{Event, Took, cut, transition, waits_out};
 use crate::write::{self, Found};

@@ -40,7 +40,7 @@ fn prepared_twice_is_fine_and_after_the_end_refused() -> Result<()> {
 fn submitted_twice_is_fine_and_after_the_end_refused() -> Result<()> {
     let Some(dtm) = shared()? else { return Ok(()) };
     let service = Participant::start(|_| {
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_millis(1000));
         (200, String::new())
     })?;
     let body = saga("submit-2", &service, &[("a", "b")]);
@@ -59,7 +59,7 @@ fn submitted_twice_is_fine_and_after_the_end_refused() -> Result<()> {
 fn a_second_submit_of_a_tcc_does_not_skip_its_second_phase() -> Result<()> {
     let Some(dtm) = shared()? else { return Ok(()) };
     let service = service()?;
-    let tcc = with(named("submit-tcc", "tcc"), json!({ "retry_interval": 0.3 }));
+    let tcc = with(named("submit-tcc", "tcc"), json!({ "retry_interval": 1 }));
     prepare(&dtm, &tcc, &service, &["later1"])?;
     ok(&dtm, "submit", &tcc)?;
     asked(&service, 1)?;

@@ -95,7 +95,7 @@ fn a_compensation_that_errs_once_is_tried_again() -> Result<()> {
     let Some(dtm) = shared()? else { return Ok(()) };
     let service = service()?;
     let steps = [("yes", "broken1"), ("no", "undo2")];
-    let body = with(saga("rows-8", &service, &steps), json!({ "retry_interval": 0.3 }));
+    let body = with(saga("rows-8", &service, &steps), json!({ "retry_interval": 0.8 }));
     ok(&dtm, "submit", &body)?;
     becomes(&dtm, "rows-8", "aborting PSSF")?;
     becomes(&dtm, "rows-8", "failed SSSF")?;

@@ -267,7 +267,8 @@ fn ratios(page: &mut Page<'_>, figures: &Figures) {
     ratio("quorate_global_txn_prepare_ratio", help, &|at| {
         (figures.entered[at][submitted], figures.given_up[at])
     });
-    let help = "P(commit | prepare): succeeded, of those that did or were rolled back after submit.";
+    let help =
+        "P(commit | prepare): succeeded, of those that did or were rolled back after submit.";
     ratio("quorate_global_txn_commit_ratio", help, &|at| {
         (figures.entered[at][succeed], figures.turned_back[at])
     });

@@ -75,7 +75,7 @@ impl Clerk {
         let coordinator = &self.coordinators[deed.number as usize % self.coordinators.len()];
         let fatal = |error: Error| Fatal::Runtime(format!("number {}: {error}", deed.number));
         if let Some((url, body)) = &deed.before {
-            ask(coordinator.branches(), url, body).await.map_err(fatal)?;
+            ask(coordinator.http(), url, body).await.map_err(fatal)?;
         }
         let gid = coordinator.new_gid().await.map_err(fatal)?;
         let end = match deed.kind {
@@ -97,7 +97,12 @@ async fn ask(http: &Http, url: &str, body: &str) -> Result<Bytes, Error> {
 /// Tries of all branches, one after another, then the decision.
 async fn by_tcc(coordinator: &Coordinator, gid: &str, deed: &Deed) -> Result<End, Error> {
     let options = Options { timeout_to_fail: TIMEOUT, ..options() };
-    let mut tcc = Tcc::begin(coordinator, gid, options).await?;
+    let mut tcc = match Tcc::begin(coordinator, gid, options).await {
+        Ok(tcc) => tcc,
+        // The first answer was lost, and the second one came after the timeout.
+        Err(Error::Refused(_)) => return Ok(End::Cancelled),
+        Err(error) => return Err(error),
+    };
     for (at, Branch { base, body, .. }) in deed.branches.iter().enumerate() {
         if deed.is_abandoned && at == deed.branches.len() / 2 {
             return Ok(End::Abandoned);
@@ -193,7 +198,11 @@ async fn endless(coordinator: &Coordinator, gid: &str) -> Error {
 /// The coordinator asks all branches. Those of the demo do not decide after a silence, but wait.
 async fn by_three_phase(coordinator: &Coordinator, gid: &str, deed: &Deed) -> Result<End, Error> {
     let options = Options { timeout_to_fail: TIMEOUT, wait_result: true, ..options() };
-    let mut three_phase = ThreePhase::begin(coordinator, gid, options).await?;
+    let mut three_phase = match ThreePhase::begin(coordinator, gid, options).await {
+        Ok(three_phase) => three_phase,
+        Err(Error::Refused(_)) => return Ok(End::Cancelled),
+        Err(error) => return Err(error),
+    };
     for (at, Branch { base, body }) in deed.branches.iter().enumerate() {
         if deed.is_abandoned && at == deed.branches.len() / 2 {
             return Ok(End::Abandoned);
@@ -220,7 +229,7 @@ async fn by_workflow(coordinator: &Coordinator, gid: &str, deed: &Deed) -> Resul
     let url = url.expect("a deed has a branch");
     let deadline = Instant::now() + LIMIT;
     while Instant::now() < deadline {
-        match ask(coordinator.branches(), &url, &work).await {
+        match ask(coordinator.http(), &url, &work).await {
             Ok(_) => return Ok(End::Committed),
             Err(Error::Malformed(why)) => return Err(Error::Malformed(why)),
             Err(_) => {}
@@ -243,7 +252,7 @@ async fn by_message(coordinator: &Coordinator, gid: &str, deed: &Deed) -> Result
         calls: others.iter().map(call).collect(),
         is_abandoned: deed.is_abandoned,
     };
-    match ask(coordinator.branches(), &format!("{}/message", first.base), &asked.json()).await {
+    match ask(coordinator.http(), &format!("{}/message", first.base), &asked.json()).await {
         Ok(_) => Ok(End::Committed),
         Err(Error::Refused(text))
             if text.contains("given up") || text.contains("not committed") =>

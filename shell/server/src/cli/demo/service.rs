@@ -353,6 +353,14 @@ async fn report(State(service): State<Service>) -> Result<String, (StatusCode, S
     Ok(Value::Object(report).to_string())
 }
 
+/// Goes on even if whoever asked does not wait for the end.
+async fn on_its_own(
+    deed: impl Future<Output = Result<Done, BranchError>> + Send + 'static,
+) -> Result<Done, BranchError> {
+    let ended = tokio::spawn(deed).await;
+    ended.unwrap_or_else(|error| Err(malformed(error.to_string())))
+}
+
 fn malformed(why: String) -> BranchError {
     BranchError::Error(Error::Malformed(why))
 }

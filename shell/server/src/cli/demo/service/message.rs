@@ -13,7 +13,7 @@ use quorate_client::barrier::check_back;
 use quorate_client::{BranchCall, BranchError, Coordinator, Done, Error, Message, Options};
 use serde_json::{Value, json};
 
-use super::{Service, Step, carry_out, malformed};
+use super::{Service, Step, carry_out, malformed, on_its_own};
 use crate::cli::demo::deed::options;
 
 /// When the server asks what became of a message that was not submitted.
@@ -69,6 +69,10 @@ pub(super) async fn begin(
     body: Bytes,
 ) -> Result<Done, BranchError> {
     let asked = Asked::read(&body).ok_or_else(|| malformed("who, what, where?".to_owned()))?;
+    on_its_own(send(service, asked)).await
+}
+
+async fn send(service: Service, asked: Asked) -> Result<Done, BranchError> {
     let coordinator = &service.coordinator;
     let message = asked.message();
     match message.prepare(coordinator, &format!("{}/check", service.own)).await {

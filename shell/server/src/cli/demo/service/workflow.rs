@@ -10,7 +10,7 @@ use quorate_client::{
 };
 use serde_json::{Value, json};
 
-use super::{Service, malformed};
+use super::{Service, malformed, on_its_own};
 use crate::cli::demo::deed::options;
 
 /// The function's name.
@@ -67,12 +67,16 @@ pub(super) async fn begin(
     body: Bytes,
 ) -> Result<Done, BranchError> {
     let work = Work::read(&body).ok_or_else(|| malformed("who, what, where?".to_owned()))?;
-    match service.workflows.run(&work.gid, NAME, body).await {
-        Ok(Ended::Succeeded(_)) => Ok(Done),
-        Ok(Ended::Failed(why)) => Err(BranchError::Failure(why)),
-        Err(Error::Ongoing(why)) => Err(BranchError::Ongoing(why)),
-        Err(error) => Err(error.into()),
-    }
+    let workflows = Arc::clone(&service.workflows);
+    on_its_own(async move {
+        match workflows.run(&work.gid, NAME, body).await {
+            Ok(Ended::Succeeded(_)) => Ok(Done),
+            Ok(Ended::Failed(why)) => Err(BranchError::Failure(why)),
+            Err(Error::Ongoing(why)) => Err(BranchError::Ongoing(why)),
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await
 }
 
 /// The coordinator has heard nothing of it for a while.
