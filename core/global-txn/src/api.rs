@@ -167,6 +167,9 @@ pub enum Output {
         id: TxnId,
         /// What.
         txn: TxnRequest,
+        /// Whether it takes in something new, which a full store may refuse. What was accepted has to come to
+        /// its end all the same.
+        takes_in: bool,
     },
     /// Read this.
     Range {

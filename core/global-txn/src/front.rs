@@ -85,8 +85,8 @@ impl Front {
         self.reads.insert(read, id);
     }
 
-    fn propose(&mut self, cx: &mut Context<'_>, id: RequestId, txn: TxnRequest) {
-        let txn = cx.txn(txn);
+    fn propose(&mut self, cx: &mut Context<'_>, id: RequestId, txn: TxnRequest, takes_in: bool) {
+        let txn = cx.propose(txn, takes_in);
         self.txns.insert(txn, id);
     }
 
@@ -127,6 +127,7 @@ impl Front {
     ) -> Result<(), Halt> {
         let asked = self.requests.get_mut(&id).expect("a request under way");
         let mut txn = asked.subject.unless_changed(&found);
+        let takes_in = takes_in(&asked.request, &found);
         match asked.subject.decide(cx, &asked.request, &found) {
             Decision::Write { record, ops } => {
                 txn.success = ops;
@@ -147,7 +148,7 @@ impl Front {
                 asked.step = Step::Comparing(Box::new(found));
             }
         }
-        self.propose(cx, id, txn);
+        self.propose(cx, id, txn, takes_in);
         Ok(())
     }
 
@@ -326,5 +327,16 @@ fn has_value(key: Bytes, value: Bytes) -> Compare {
         range: KeyRange::single(key),
         target: CompareTarget::Value(value),
         result: CompareResult::Equal,
+    }
+}
+
+/// Whether a request brings something new: what a full store refuses.
+fn takes_in(request: &Request, found: &Found) -> bool {
+    match request {
+        Request::Prepare(_) | Request::Submit(_) | Request::PrepareWorkflow(_) => {
+            found.record.is_none()
+        }
+        Request::RegisterBranch(_) | Request::Subscribe { .. } => true,
+        _ => false,
     }
 }

@@ -182,9 +182,14 @@ impl Context<'_> {
         id
     }
 
+    /// A write about what was accepted before.
     pub(crate) fn txn(&mut self, txn: TxnRequest) -> TxnId {
+        self.propose(txn, false)
+    }
+
+    pub(crate) fn propose(&mut self, txn: TxnRequest, takes_in: bool) -> TxnId {
         let id = TxnId(self.next());
-        self.out.push(Output::Txn { id, txn });
+        self.out.push(Output::Txn { id, txn, takes_in });
         id
     }
 

@@ -172,7 +172,7 @@ impl Kv {
         let decoded = codec::decode(command);
         let (id, command) = decoded.map_err(|cause| Halt::Entry { index: at.index, cause })?;
         self.apply_nothing(at);
-        let (reply, events) = match self.refused_by_alarm(&command) {
+        let (reply, events) = match self.refused_by_alarm(id, &command) {
             Some(refusal) => (Err(refusal), None),
             None => self.carry_out(engine, id, command)?,
         };

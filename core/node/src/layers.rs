@@ -17,7 +17,8 @@ use std::time::Duration;
 use quorate_engine::Engine;
 use quorate_global_txn::{self as global_txn, GlobalTxn, KEYSPACE, TxnId, TxnOutcome};
 use quorate_kv::{
-    Command, EventBatch, RangeRequest, RangeResult, Refusal, Reply as KvReply, Revision, TxnRequest,
+    AlarmKind, Command, EventBatch, RangeRequest, RangeResult, Refusal, Reply as KvReply, Revision,
+    TxnRequest,
 };
 use quorate_outcall::{self as outcall, AttemptId, AttemptResult, Outcalls};
 
@@ -78,8 +79,7 @@ impl Layers {
 
     /// Changes in the layers' keyspace, in order.
     pub(crate) fn applied(&mut self, batch: Option<EventBatch>) {
-        let applied =
-            batch.map(|EventBatch { events, .. }| global_txn::Input::Applied { events });
+        let applied = batch.map(|EventBatch { events, .. }| global_txn::Input::Applied { events });
         self.inputs.extend(applied);
     }
 
@@ -220,7 +220,9 @@ impl<E: Engine> Node<E> {
         let mut answers = Vec::new();
         for output in wanted {
             match output {
-                global_txn::Output::Txn { id, txn } => self.propose_layer(now, id, txn, out)?,
+                global_txn::Output::Txn { id, txn, takes_in } => {
+                    self.propose_layer(now, id, txn, takes_in, out)?;
+                }
                 global_txn::Output::Range { id, range } => {
                     let result = self.read_layer(&range)?;
                     answers.push(global_txn::Input::Range { id, result });
@@ -240,19 +242,23 @@ impl<E: Engine> Node<E> {
         Ok(answers)
     }
 
-    /// Proposes what a layer wants written, if there is room for it.
+    /// Proposes what a layer wants written, if there is room for it. What brings accepted work to its end is
+    /// written beyond the quota; a disk without space stops it, too.
     fn propose_layer(
         &mut self,
         now: Duration,
         id: TxnId,
         txn: TxnRequest,
+        takes_in: bool,
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<(), Halt> {
         let command = Command::Txn(txn);
         let data = envelope::encode_kv(KEYSPACE, &command);
-        let refused = if let Err(failure) = self.admit(&command) {
+        let is_full = self.disk_full
+            || takes_in && (self.kv.has_alarm(AlarmKind::NoSpace) || self.is_quota_used_up());
+        let refused = if let Err(failure) = self.admit_any() {
             Some(failure)
-        } else if grows(&command) && self.is_quota_used_up() {
+        } else if grows(&command) && is_full {
             Some(Refusal::NoSpace.into())
         } else if data.len() > self.config.max_request_bytes {
             Some(Refusal::TooLarge.into())

@@ -119,7 +119,17 @@ impl<E: Engine> Node<E> {
     }
 
     /// Whether there is room for the command: in the tables, in the log, on the disk.
-    pub(crate) fn admit(&self, command: &Command) -> Result<(), Failure> {
+    fn admit(&self, command: &Command) -> Result<(), Failure> {
+        self.admit_any()?;
+        let no_space = self.disk_full || self.kv.has_alarm(AlarmKind::NoSpace);
+        if grows(command) && no_space {
+            return Err(Refusal::NoSpace.into());
+        }
+        Ok(())
+    }
+
+    /// Whether a command can be taken at all.
+    pub(crate) fn admit_any(&self) -> Result<(), Failure> {
         if self.is_learner() {
             return Err(Failure::Learner);
         }
@@ -129,10 +139,6 @@ impl<E: Engine> Node<E> {
         let behind = self.unapplied.len() >= MAX_UNAPPLIED;
         if tables_full || behind || self.pending.len() >= MAX_PENDING {
             return Err(Failure::Overloaded);
-        }
-        let no_space = self.disk_full || self.kv.has_alarm(AlarmKind::NoSpace);
-        if grows(command) && no_space {
-            return Err(Refusal::NoSpace.into());
         }
         Ok(())
     }

@@ -65,7 +65,9 @@ fn help() -> Result<(), Fatal> {
     say(format_args!("  quorate serve [flags]                     run a server"));
     say(format_args!("  quorate status [--endpoints URLS] [--json]   show a cluster"));
     say("  quorate txn ls|show|retry|skip|force|stop     see and operate global transactions");
-    say("  quorate demo [order|bank] [flags]         global transactions under kills, and the sums");
+    say(
+        "  quorate demo [order|bank] [flags]         global transactions under kills, and the sums",
+    );
     say(format_args!(
         "  quorate inspect DIR [--json]              check a data directory offline\n"
     ));

@@ -81,7 +81,7 @@ impl Host {
 
     fn carry_out(&mut self, output: Output) -> Vec<Input> {
         match output {
-            Output::Txn { id, txn } => {
+            Output::Txn { id, txn, .. } => {
                 self.index += 1;
                 let at = At { index: self.index, term: 1, time_ms: NOW.group_ms };
                 let data = codec::encode(KEYSPACE, &Command::Txn(txn));

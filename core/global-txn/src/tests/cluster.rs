@@ -131,7 +131,7 @@ impl Cluster {
                         let result = view.page(&range.range, limit).unwrap();
                         ranges.push(Input::Range { id, result });
                     }
-                    Output::Txn { id, txn } => {
+                    Output::Txn { id, txn, .. } => {
                         let is_given_up = false;
                         self.proposals.push(Proposal { node, boot, id, txn, is_given_up });
                     }

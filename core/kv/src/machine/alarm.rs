@@ -1,6 +1,7 @@
 //! Alarms: replicated switches that make commands refused (contract 20).
 //!
-//! NOSPACE refuses what makes the store grow: puts, transactions with a put in any branch, grants.
+//! NOSPACE refuses what makes the store grow: puts, transactions with a put in any branch, grants. Not in the keyspaces of
+//! the server's own machines: what they have accepted has to come to its end; they take in nothing new by themselves.
 //! CORRUPT refuses whatever changes keys or leases, and every read of keys (`View::range`). Renewals are
 //! excepted: a lease that its owner keeps alive must not be lost to an alarm that is cleared a minute later.
 
@@ -20,14 +21,15 @@ impl Kv {
         self.alarms.iter().any(|alarm| alarm.kind == kind)
     }
 
-    pub(super) fn refused_by_alarm(&self, command: &Command) -> Option<Refusal> {
+    pub(super) fn refused_by_alarm(&self, id: KeyspaceId, command: &Command) -> Option<Refusal> {
         if self.alarms.is_empty() {
             return None;
         }
         if self.has_alarm(AlarmKind::Corrupt) && changes_state(command) {
             return Some(Refusal::Corrupt);
         }
-        (self.has_alarm(AlarmKind::NoSpace) && takes_space(command)).then_some(Refusal::NoSpace)
+        let is_full = self.has_alarm(AlarmKind::NoSpace) && takes_space(command);
+        (is_full && id.keeps_history()).then_some(Refusal::NoSpace)
     }
 
     pub(super) fn raise(&mut self, keyspace: KeyspaceId, alarm: Alarm) -> Reply {

@@ -70,7 +70,7 @@ impl Model {
             Command::Txn(txn) => format!("{txn:?}").contains("PutRequest"),
             _ => false,
         };
-        if full && grows {
+        if full && grows && keyspace.keeps_history() {
             return Err(Refusal::NoSpace);
         }
         let revision = Revision(self.space(keyspace).revision);

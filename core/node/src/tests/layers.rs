@@ -138,3 +138,34 @@ fn a_follower_reckons_the_groups_time_on_and_never_ahead() {
     world.step(other, crate::Input::Flush);
     assert!(time(&world, other) - before <= 1_000, "one election timeout a step");
 }
+
+#[test]
+fn a_full_store_takes_in_nothing_and_ends_what_it_has() {
+    let mut world = World::new(vec![crate::Config { quota_bytes: 8 << 10, ..config(1) }]);
+    world.run(Duration::from_secs(5));
+    prepare(&mut world, 1, "g1");
+    let put = |number: u8| {
+        let put = quorate_kv::PutRequest {
+            key: vec![number].into(),
+            value: vec![0; 1 << 10].into(),
+            ..Default::default()
+        };
+        Request::Command { keyspace: KeyspaceId::ETCD, command: quorate_kv::Command::Put(put) }
+    };
+    for number in 0..16 {
+        world.ask(1, put(number));
+        world.run(Duration::from_millis(100));
+    }
+    let id = world.ask(1, Request::GlobalTxn(Box::new(Asked::Prepare(body("g2")))));
+    world.run(Duration::from_millis(300));
+    let reply = world.replies.remove(&id);
+    let full = matches!(
+        &reply,
+        Some(Reply::GlobalTxn(quorate_global_txn::Reply::Refused(refused))) if refused.is_full
+    );
+    assert!(full, "{reply:?}");
+    ask(&mut world, 1, Asked::Submit(body("g1")));
+    world.run(Duration::from_secs(1));
+    assert_eq!(status(&mut world, 1, "g1"), Some(Status::Succeed));
+    assert_eq!(status(&mut world, 1, "g2"), None);
+}

@@ -56,11 +56,7 @@ pub const FLAGS: &[Flag] = &[
     flag("dtm-max-backoff", "DURATION", "the longest that errors make this pause [5m]"),
     flag("dtm-request-timeout", "DURATION", "time of one call of a branch [3s]"),
     flag("dtm-retention", "DURATION", "how long finished transactions are kept [24h]"),
-    flag(
-        "dtm-strict",
-        "true|false",
-        "a branch succeeds by 2xx and no body or JSON alone [false]",
-    ),
+    flag("dtm-strict", "true|false", "a branch succeeds by 2xx and no body or JSON alone [false]"),
     flag("dtm-alert-url", "URL|none", "where calls that keep failing are reported [none]"),
     flag("dtm-alert-after", "N", "errors of one call until it is reported [3]"),
     flag("branch-calls", "N", "calls under way at a time [4096]"),
