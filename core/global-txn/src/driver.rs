@@ -57,6 +57,8 @@ pub(crate) struct Driver {
     calls: BTreeMap<CallId, Calling>,
     txns: BTreeMap<TxnId, Proposed>,
     reads: BTreeMap<ReadId, Reading>,
+    /// How many of them are of transactions whose time has come.
+    taking: usize,
     /// Active transactions that want to be looked at, by group time in ms.
     wakes: BTreeSet<(u64, GlobalTxnId)>,
     /// Transactions that have not ended though one of their calls failed often.
@@ -122,6 +124,7 @@ impl Driver {
             calls: BTreeMap::new(),
             txns: BTreeMap::new(),
             reads: BTreeMap::new(),
+            taking: 0,
             wakes: BTreeSet::new(),
             stuck: BTreeSet::new(),
             pauses: BTreeSet::new(),
@@ -248,10 +251,13 @@ impl Driver {
     ) -> Result<(), Halt> {
         match self.reads.remove(&id) {
             None => Ok(()),
-            Some(Reading::Due(gid)) => match result.kvs.first() {
-                None => Ok(()),
-                Some(kv) => self.stands(cx, &gid, write::decode(kv)?, kv.mod_revision, None),
-            },
+            Some(Reading::Due(gid)) => {
+                self.taking -= 1;
+                match result.kvs.first() {
+                    None => Ok(()),
+                    Some(kv) => self.stands(cx, &gid, write::decode(kv)?, kv.mod_revision, None),
+                }
+            }
             Some(Reading::Again(gid, id)) if self.is_writing(&gid, id) => {
                 self.read_again(cx, &gid, Found::of(&result.kvs)?)
             }
@@ -426,6 +432,8 @@ impl Driver {
 
     pub(crate) fn invariants(&self) {
         self.agenda.invariants();
+        let due = self.reads.values().filter(|read| matches!(read, Reading::Due(_))).count();
+        assert_eq!(due, self.taking, "reads of due ones are miscounted");
         let busy: usize = self.active.values().map(|active| active.busy.len()).sum();
         assert_eq!(busy, self.calls.len(), "each call belongs to an active transaction");
         for (gid, active) in &self.active {

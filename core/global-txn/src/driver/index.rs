@@ -26,8 +26,11 @@ pub(super) struct Index {
 }
 
 impl Driver {
+    /// Whether one more transaction can be worked on. Those that are being read have their place already: what is
+    /// read in vain has to be read again.
     pub(super) fn has_room(&self, config: &Config) -> bool {
-        self.active.len() < config.bound(MAX_ACTIVE, 2) && self.calls.len() < MAX_CALLS
+        let taken = self.active.len() + self.taking;
+        taken < config.bound(MAX_ACTIVE, 2) && self.calls.len() < MAX_CALLS
     }
 
     pub(super) fn tick_index(&mut self, cx: &mut Context<'_>) {
@@ -38,6 +41,7 @@ impl Driver {
             let Some(gid) = self.agenda.pop_due(cx.now.group_ms) else { break };
             let read = cx.read(write::get(keys::record(&gid)));
             self.reads.insert(read, Reading::Due(gid));
+            self.taking += 1;
         }
         if self.wants_agenda(cx.now.group_ms) && !cx.config.is_planted(Bug::IndexNotRead) {
             self.read_agenda(cx);
