@@ -34,8 +34,9 @@ impl Agenda {
         self.by_time.len()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.len() >= self.room
+    /// Whether so many more find room, so that none of them is read in vain.
+    pub(crate) fn has_room_for(&self, more: usize) -> bool {
+        self.len() + more <= self.room
     }
 
     /// Everything up to here has been noted.

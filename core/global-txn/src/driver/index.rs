@@ -43,7 +43,7 @@ impl Driver {
             self.reads.insert(read, Reading::Due(gid));
             self.taking += 1;
         }
-        if self.wants_agenda(cx.now.group_ms) && !cx.config.is_planted(Bug::IndexNotRead) {
+        if self.wants_agenda(cx.config, cx.now.group_ms) && !cx.config.is_planted(Bug::IndexNotRead) {
             self.read_agenda(cx);
         }
         if !self.index.is_purging && self.index.purge_ms <= cx.now.group_ms {
@@ -53,21 +53,25 @@ impl Driver {
 
     /// When there is something to do about the indexes next, in ms of group time.
     pub(super) fn index_deadline(&self, config: &Config, now_ms: u64) -> Option<u64> {
-        if self.wants_agenda(now_ms) && !config.is_planted(Bug::IndexNotRead) {
+        if self.wants_agenda(config, now_ms) && !config.is_planted(Bug::IndexNotRead) {
             return Some(now_ms);
         }
         let due = self.agenda.first_ms().filter(|_| self.has_room(config));
         let ahead = self.agenda.horizon().map(|(ms, _)| ms.saturating_sub(AGENDA_WINDOW_MS / 2));
-        let ahead = ahead.filter(|_| !self.index.is_reading && !self.agenda.is_full());
+        let ahead = ahead.filter(|_| !self.index.is_reading && self.has_room_to_read(config));
         let purge = (!self.index.is_purging).then_some(self.index.purge_ms);
         due.into_iter().chain(ahead).chain(purge).min()
     }
 
     /// Whether the agenda shall reach further, and can.
-    fn wants_agenda(&self, now_ms: u64) -> bool {
+    fn wants_agenda(&self, config: &Config, now_ms: u64) -> bool {
         let reaches = |ms: &u64| *ms > now_ms.saturating_add(AGENDA_WINDOW_MS / 2);
         let is_short = self.agenda.horizon().is_none_or(|(ms, _)| !reaches(ms));
-        is_short && !self.index.is_reading && !self.agenda.is_full()
+        is_short && !self.index.is_reading && self.has_room_to_read(config)
+    }
+
+    fn has_room_to_read(&self, config: &Config) -> bool {
+        self.agenda.has_room_for(config.bound(INDEX_PAGE, 1))
     }
 
     fn read_agenda(&mut self, cx: &mut Context<'_>) {
