@@ -43,7 +43,8 @@ impl Driver {
             self.reads.insert(read, Reading::Due(gid));
             self.taking += 1;
         }
-        if self.wants_agenda(cx.config, cx.now.group_ms) && !cx.config.is_planted(Bug::IndexNotRead) {
+        if self.wants_agenda(cx.config, cx.now.group_ms) && !cx.config.is_planted(Bug::IndexNotRead)
+        {
             self.read_agenda(cx);
         }
         if !self.index.is_purging && self.index.purge_ms <= cx.now.group_ms {

@@ -2,7 +2,7 @@
 //! `docs/dtm-http.md` says what each means.
 //!
 //! Invariant: no label is chosen by a client. Branches count by number or as `other`, routes by name or as `other`;
-//! destinations are named only while they are suspended, and at most [`MAX_NAMED`] of them.
+//! destinations are named only while they are suspended, and at most `MAX_NAMED` of them.
 //!
 //! What a transaction's driver has counted is counted where it drives, on the leader, since its process started:
 //! a graph adds the members up.
