@@ -18,7 +18,7 @@ pub(super) const BODY_TIME: std::time::Duration = std::time::Duration::from_secs
 /// Longest body of a request, in bytes.
 pub(super) const BODY_BYTES: usize = 16 << 10;
 
-/// Most characters of who intervenes and of why; of a branch id and of an operation, in bytes.
+/// Most characters of who intervenes, of why, and of a branch id or an operation.
 pub(super) use super::types::BY_CHARS;
 pub(super) const WHY_CHARS: usize = 1024;
-pub(super) const NAME_BYTES: usize = 128;
+pub(super) const NAME_CHARS: usize = 128;

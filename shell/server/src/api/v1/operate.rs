@@ -5,7 +5,7 @@ use bytes::Bytes;
 use quorate_global_txn::{GlobalTxnId, Operation, Reply, Request};
 use serde::de::DeserializeOwned;
 
-use super::limits::{BY_CHARS, NAME_BYTES, WHY_CHARS};
+use super::limits::{BY_CHARS, NAME_CHARS, WHY_CHARS};
 use super::problem::Problem;
 use super::routes::Verb;
 use super::types::{Code, Done, Intervention, Skip};
@@ -57,8 +57,8 @@ fn asked(verb: Verb, body: &[u8]) -> Result<Asked, Problem> {
     let operation = match verb {
         Verb::Skip => {
             let Skip { branch_id, op, by, why } = parsed(body)?;
-            within("branch_id", branch_id.len(), NAME_BYTES)?;
-            within("op", op.len(), NAME_BYTES)?;
+            within("branch_id", branch_id.chars().count(), NAME_CHARS)?;
+            within("op", op.chars().count(), NAME_CHARS)?;
             return Asked { operation: Operation::Skip { branch_id, op }, by, why }.checked();
         }
         Verb::Retry => Operation::RetryNow,
