@@ -422,6 +422,12 @@ fn moved(kind: Kind, branch: &Branch) -> i64 {
         ("compensate", _) | ("rollback", Kind::Workflow) => -1,
         _ => 0,
     };
+    // An operator may have had it committed before it held anything.
+    let held_nothing = matches!(kind, Kind::Tcc | Kind::Xa | Kind::ThreePhase)
+        && branch.effects.first().is_some_and(|op| sign(op) == 1);
+    if held_nothing {
+        return 0;
+    }
     branch.amount * branch.effects.iter().map(sign).sum::<i64>()
 }
 

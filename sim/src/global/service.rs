@@ -161,7 +161,9 @@ impl Service {
         match self.local.get(gid) {
             Some((true, _)) => return Verdict::Done,
             Some((false, _)) => return Verdict::Refused,
+            // Written down, as its application will abort the message: the request may come a second time, late.
             None if refuses || self.balance - self.reserved + amount < 0 => {
+                self.local.insert(gid.to_owned(), (false, 0));
                 return Verdict::Refused;
             }
             None => {}
