@@ -1,5 +1,6 @@
 //! Compiles `proto/` into Rust. protox parses the sources, so that nobody needs protoc.
 
+use std::env;
 use std::path::PathBuf;
 
 /// The files that are compiled; what they import comes along.
@@ -14,7 +15,9 @@ const PROTOS: [&str; 7] = [
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked for when it runs: a target directory may be shared by clones in several places.
+    let own = env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo runs build scripts")?;
+    let root = PathBuf::from(own).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
     let files = protox::compile(PROTOS, [&root])?;
     tonic_prost_build::configure()

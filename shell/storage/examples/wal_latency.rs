@@ -5,7 +5,7 @@
 //! them beside shows in the tail.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use quorate_consensus::{Entry, GroupId, GroupTime, LogIndex, NodeId, Origin, Payload, Seq, Term};
 use quorate_storage::{FileDisk, SharedDisk, WalEvent, start_wal};
 use quorate_wal::{ClusterId, Config, Identity, Record, create};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
 
 const SEGMENT: u64 = 64 << 20;
 
@@ -26,6 +26,8 @@ enum Prepared {
     Empty,
     Reserved,
     Zeroed,
+    /// Zeroed, and written past the page cache.
+    Direct,
 }
 
 fn prepare(path: &Path, how: Prepared) -> std::io::Result<File> {
@@ -33,14 +35,15 @@ fn prepare(path: &Path, how: Prepared) -> std::io::Result<File> {
     if !matches!(how, Prepared::Empty) {
         fallocate(&file, FallocateFlags::empty(), 0, SEGMENT)?;
     }
-    if matches!(how, Prepared::Zeroed) {
+    if matches!(how, Prepared::Zeroed | Prepared::Direct) {
         let zeros = vec![0; 1 << 20];
         for at in 0..SEGMENT >> 20 {
             file.write_all_at(&zeros, at << 20)?;
         }
     }
     file.sync_all()?;
-    Ok(file)
+    let direct = if matches!(how, Prepared::Direct) { OFlags::DIRECT } else { OFlags::empty() };
+    File::options().write(true).custom_flags(direct.bits().cast_signed()).open(path)
 }
 
 fn report(what: &str, mut times: Vec<Duration>) {
@@ -53,11 +56,13 @@ fn report(what: &str, mut times: Vec<Duration>) {
 fn raw(directory: &Path, how: Prepared, bytes: usize, writes: u64) -> std::io::Result<()> {
     let path = directory.join("raw");
     let file = prepare(&path, how)?;
-    let buffer = vec![0xa5; bytes];
+    // The allocator would do so for these sizes, but does not promise it.
+    let memory = vec![0xa5; bytes + 4096];
+    let buffer = &memory[memory.as_ptr().align_offset(4096)..][..bytes];
     let mut times = Vec::new();
     for at in 0..writes {
         let begun = Instant::now();
-        file.write_all_at(&buffer, at * bytes as u64)?;
+        file.write_all_at(buffer, at * bytes as u64)?;
         file.sync_data()?;
         times.push(begun.elapsed());
     }
@@ -107,7 +112,7 @@ fn main() -> Outcome {
     fs::create_dir_all(directory)?;
     for _ in 0..3 {
         for (bytes, writes) in [(4096, 1500), (256 << 10, 200)] {
-            for how in [Prepared::Empty, Prepared::Reserved, Prepared::Zeroed] {
+            for how in [Prepared::Empty, Prepared::Reserved, Prepared::Zeroed, Prepared::Direct] {
                 raw(directory, how, bytes, writes)?;
             }
         }
