@@ -7,7 +7,7 @@
 //!   of our own (`memory_table.rs`). It takes no lock of the tree: it holds the active table, the sealed ones
 //!   and the *files* of one version (`files.rs`), and takes newer files over at the end of a batch.
 //! - **The engine thread** ([`crate::EngineThread`]) writes the sealed tables out, oldest first, each as one
-//!   atomic checkpoint, and compacts. It alone uses the tree.
+//!   atomic checkpoint, and compacts. It alone uses the tree. A second one puts what is scanned in order (`ahead.rs`).
 //! - **Readers** on any thread hold a [`DiskSnapshot`].
 //!
 //! **What a snapshot shows** is what it holds: the active table up to the last published item, the sealed
@@ -24,6 +24,7 @@
 //!
 //! Left out: any retry. An error of a flush or a compaction ends the thread and the node.
 
+mod ahead;
 mod files;
 mod ingest;
 mod limits;
@@ -46,6 +47,7 @@ use quorate_engine::{
 };
 
 use files::{Files, hash};
+use limits::ORDER_STEP;
 pub(crate) use limits::{L0_RUNS_TO_MERGE, MAX_L0_RUNS, MERGE_RESERVE_BYTES, TABLE_FILE_BYTES};
 use memory_table::{Layer, MemoryTable};
 pub use open::{EngineOptions, engine_dir, remove_generation, remove_other_generations};
@@ -75,6 +77,8 @@ pub struct DiskEngine {
     active: MemoryTable,
     /// Items of the active table that snapshots see.
     published: u32,
+    /// Items of the active table that are in order, or are being put there.
+    ordered: u32,
     /// Oldest first; a table leaves when files that contain it have been taken over.
     sealed: Vec<Layer>,
     files: Arc<Files>,
@@ -108,6 +112,7 @@ impl DiskEngine {
         Ok(Self {
             active: MemoryTable::new(0),
             published: 0,
+            ordered: 0,
             sealed: Vec::new(),
             files,
             flushed,
@@ -169,6 +174,13 @@ impl DiskEngine {
         self.shared.discard((tables, files));
     }
 
+    fn order_ahead(&mut self) {
+        if self.published - self.ordered >= ORDER_STEP && self.active.layer().is_scanned() {
+            self.ordered = self.published;
+            self.shared.ahead.ask(self.active.layer_to(self.published));
+        }
+    }
+
     /// The owner's tables, newest first.
     fn layers(&self) -> impl Iterator<Item = &Layer> {
         std::iter::once(self.active.layer()).chain(self.sealed.iter().rev())
@@ -221,6 +233,7 @@ impl Engine for DiskEngine {
         if self.published != self.active.len() {
             self.published = self.active.len();
             self.view = None;
+            self.order_ahead();
         }
         self.follow_versions();
     }
@@ -257,8 +270,9 @@ impl Engine for DiskEngine {
         assert!(applied > self.last_sealed, "sealed {applied} after {}", self.last_sealed);
         // The next one will hold about as many keys.
         let next = MemoryTable::new(self.active.keys());
+        next.layer().scanned_like(self.active.layer());
         let full = std::mem::replace(&mut self.active, next);
-        (self.published, self.view, self.last_sealed) = (0, None, applied);
+        (self.published, self.ordered, self.view, self.last_sealed) = (0, 0, None, applied);
         let table = full.layer().clone();
         self.sealed.push(table.clone());
         self.shared.push_sealed(Sealed { applied, table, bytes: full.bytes() });

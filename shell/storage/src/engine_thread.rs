@@ -48,10 +48,10 @@ pub enum EngineEvent {
     Failed(EngineError),
 }
 
-/// The running thread. Dropping it stops and joins it.
+/// The running thread, and the one that sorts for it. Dropping it stops and joins both.
 pub struct EngineThread {
     shared: Arc<Shared>,
-    handle: Option<JoinHandle<()>>,
+    handles: Vec<JoinHandle<()>>,
 }
 
 impl EngineThread {
@@ -66,11 +66,25 @@ impl EngineThread {
     ) -> Result<Self, EngineError> {
         let shared = Arc::clone(engine.shared());
         let worker = Worker { shared: Arc::clone(&shared), strategy: strategy() };
-        let handle = std::thread::Builder::new()
-            .name("engine".into())
-            .spawn(move || worker.run(notify))
-            .map_err(|error| EngineError::Io(format!("starting the engine thread: {error}")))?;
-        Ok(Self { shared, handle: Some(handle) })
+        // Whatever was started is stopped when this is dropped.
+        let mut thread = Self { shared: Arc::clone(&shared), handles: Vec::new() };
+        thread.spawn("engine", move || worker.run(notify))?;
+        thread.spawn("engine-order", move || {
+            be_polite();
+            shared.ahead.run();
+        })?;
+        Ok(thread)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let failed = |error| EngineError::Io(format!("starting the thread {name}: {error}"));
+        let builder = std::thread::Builder::new().name(name.to_owned());
+        self.handles.push(builder.spawn(run).map_err(failed)?);
+        Ok(())
     }
 
     /// Writes out everything that is sealed, then merges all files into the last level, which leaves
@@ -88,8 +102,9 @@ impl EngineThread {
 
     fn join(&mut self) {
         self.shared.stop();
-        if let Some(handle) = self.handle.take() {
-            // A panic was caught inside and reported, so there is nothing in the result.
+        self.shared.ahead.stop();
+        for handle in self.handles.drain(..) {
+            // A panic was caught inside and reported, or of the one that sorts: then who scans sorts.
             let _ = handle.join();
         }
     }
@@ -108,6 +123,13 @@ fn strategy() -> Arc<Leveled> {
     Arc::new(strategy)
 }
 
+/// On Linux a nice value belongs to a thread. Without it a thread of the engine is only less polite.
+fn be_polite() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "a thread of the engine keeps its priority");
+    }
+}
+
 struct Worker {
     shared: Arc<Shared>,
     strategy: Arc<Leveled>,
@@ -115,10 +137,7 @@ struct Worker {
 
 impl Worker {
     fn run(&self, notify: impl Fn(EngineEvent)) {
-        // On Linux a nice value belongs to a thread. Without it the engine is only less polite.
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-            tracing::debug!(%error, "engine thread keeps its priority");
-        }
+        be_polite();
         // The table layer asserts some of what it reads from disk; that must not die silently.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.work(&notify)))
             .unwrap_or_else(|_| Err(EngineError::Corrupt("the engine thread panicked".into())));

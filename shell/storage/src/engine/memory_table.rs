@@ -11,7 +11,7 @@
 //! All of it is safe code: single-assignment cells for items, one atomic word a slot of the index.
 //!
 //! Invariants: an item is in its cell before the index names it; a layer's index holds all keys of the items
-//! below its end (a grown index is a new one, and readers keep theirs); `previous` descends.
+//! below its end (an index that has grown is a new one, and readers keep theirs); `previous` descends.
 //!
 //! Left out: giving back the bytes of an overwritten item before the whole table goes.
 
@@ -20,17 +20,18 @@ mod items;
 mod order;
 
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use lsm_tree::{InternalValue, SeqNo, Slice, ValueType};
 use quorate_engine::Direction;
 
 use super::limits::{ARENA_BYTES, COPIED_VALUE_BYTES};
-use index::Index;
+use index::{Filled, Index};
 use items::Items;
-use order::Order;
 pub(crate) use order::{Cursor, Merged};
+use order::{Order, Purpose};
 
 /// Number of an item in its table, from 0.
 type At = u32;
@@ -53,6 +54,8 @@ struct Table {
     items: Items,
     /// What has been put in order so far. Held for the copy of a pointer.
     order: Mutex<Arc<Order>>,
+    /// Whether anybody has asked for an order.
+    is_scanned: AtomicBool,
 }
 
 /// A table up to some item. Copies are cheap.
@@ -67,11 +70,27 @@ pub(crate) struct Layer {
 pub(super) struct MemoryTable {
     /// Up to the last item.
     layer: Layer,
+    filled: Filled,
     /// Different keys.
     keys: usize,
     bytes: u64,
     /// Room for records to come.
     arena: BytesMut,
+}
+
+impl Table {
+    fn held(&self) -> MutexGuard<'_, Arc<Order>> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an order if it is the best so far; gives the one that is kept.
+    fn hold(&self, made: &Arc<Order>) -> Arc<Order> {
+        let mut held = self.held();
+        if made.is_better_than(&held) {
+            *held = Arc::clone(made);
+        }
+        Arc::clone(&held)
+    }
 }
 
 impl Item {
@@ -99,12 +118,16 @@ impl Item {
 }
 
 impl MemoryTable {
-    /// An empty table, with an index for `keys` different keys before it must grow.
+    /// An empty table; about `keys` different keys are expected.
     pub(super) fn new(keys: usize) -> Self {
-        let table = Table { items: Items::new(), order: Mutex::default() };
+        let table = Table {
+            items: Items::new(),
+            order: Mutex::default(),
+            is_scanned: AtomicBool::new(false),
+        };
         let index = Arc::new(Index::new(keys));
         let layer = Layer { table: Arc::new(table), index, end: 0 };
-        Self { layer, keys: 0, bytes: 0, arena: BytesMut::new() }
+        Self { layer, filled: Filled::default(), keys: 0, bytes: 0, arena: BytesMut::new() }
     }
 
     /// Appends a write of `key`, whose hash is `hash`; `None` is a tombstone.
@@ -112,6 +135,9 @@ impl MemoryTable {
         let key_bytes = u16::try_from(key.len()).expect("the engine checks the length of keys");
         let record = self.record(key, value.unwrap_or_default());
         let Layer { table, index, end } = &mut self.layer;
+        if self.filled.is_full(index, hash) {
+            Arc::make_mut(index).grow(hash);
+        }
         let found = index.find(hash, |at| table.items.get(at).key() == key);
         let item = Item { record, key_bytes, is_tombstone: value.is_none(), previous: found.at() };
         table.items.set(*end, item);
@@ -120,9 +146,7 @@ impl MemoryTable {
         self.bytes += (key.len() + value.map_or(0, <[u8]>::len)) as u64 + ITEM_OVERHEAD;
         if found.at().is_none() {
             self.keys += 1;
-            if self.keys >= index.capacity() {
-                *index = Arc::new(index.grown());
-            }
+            self.filled.count(hash);
         }
     }
 
@@ -186,29 +210,56 @@ impl Layer {
         if self.end == 0 {
             return Vec::new();
         }
-        let order = self.order(false);
+        self.table.is_scanned.store(true, Ordering::Relaxed);
+        let order = self.order(Purpose::Scan);
         order.cursors(&self.table.items, self.end, range)
+    }
+
+    /// Whether the table has been scanned, or the one before it.
+    pub(super) fn is_scanned(&self) -> bool {
+        self.table.is_scanned.load(Ordering::Relaxed)
+    }
+
+    /// A table that follows another will be scanned if that was.
+    pub(super) fn scanned_like(&self, before: &Self) {
+        self.table.is_scanned.store(before.is_scanned(), Ordering::Relaxed);
+    }
+
+    /// Items below this are in order.
+    #[cfg(test)]
+    pub(super) fn in_order(&self) -> At {
+        self.table.held().covered()
+    }
+
+    /// Sorts what is not in order yet, and merges, for scans to come. What scans have sorted meanwhile is sorted
+    /// again, or all that was done would be in vain.
+    pub(super) fn put_in_order(&self) {
+        let mut end = self.end;
+        let mut made = Arc::clone(&self.table.held());
+        loop {
+            made = Arc::new(made.extended(&self.table.items, end, Purpose::Ahead));
+            end = self.table.hold(&made).covered();
+            if end <= made.covered() {
+                return;
+            }
+        }
     }
 
     /// All items but those that were overwritten, in the order of keys; remembers that order.
     pub(crate) fn sorted(&self) -> Merged<'_> {
-        let order = self.order(true);
+        let order = self.order(Purpose::All);
         let all = (Bound::Unbounded, Bound::Unbounded);
         Merged::new(order.cursors(&self.table.items, self.end, all), Direction::Forward)
     }
 
     /// An order that covers the layer. It is made without the lock: two who need it at once both make it.
-    fn order(&self, in_one_run: bool) -> Arc<Order> {
-        let lock = || self.table.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = Arc::clone(&lock());
-        if held.suffices(self.end, in_one_run) {
+    fn order(&self, purpose: Purpose) -> Arc<Order> {
+        let held = Arc::clone(&self.table.held());
+        if held.suffices(self.end, purpose) {
             return held;
         }
-        let made = Arc::new(held.extended(&self.table.items, self.end, in_one_run));
-        let mut held = lock();
-        if made.is_better_than(&held) {
-            *held = Arc::clone(&made);
-        }
+        let made = Arc::new(held.extended(&self.table.items, self.end, purpose));
+        self.table.hold(&made);
         made
     }
 }

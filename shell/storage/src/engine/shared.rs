@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lsm_tree::{AbstractTree, Cache, SequenceNumberCounter, Tree};
 
+use super::ahead::Ahead;
 use super::files::Files;
 use super::memory_table::Layer;
 use super::{EngineOptions, open::OpenTree};
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     cache: Arc<Cache>,
     /// Time that each checkpoint took.
     pub(crate) checkpoints: Arc<LatencyHistogram>,
+    pub(crate) ahead: Ahead,
 }
 
 struct Newest {
@@ -134,6 +136,7 @@ impl Shared {
             wake: Condvar::new(),
             cache: Arc::clone(&options.cache),
             checkpoints: options.checkpoints(),
+            ahead: Ahead::default(),
             tree,
             seqno,
         };

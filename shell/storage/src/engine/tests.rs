@@ -164,3 +164,31 @@ fn snapshots_hold_under_flushes_on_other_threads() {
     assert!(figures.flushes > 10 && figures.compactions > 0, "{figures:?}");
     assert_eq!(figures.open_snapshots, 0);
 }
+
+/// What is scanned is put in order beside, in this table and the next; what nobody scans is not.
+#[test]
+fn tables_that_are_scanned_are_put_in_order_ahead() {
+    let (_dir, mut engine) = fresh();
+    let thread = EngineThread::start(&engine, |_| {}).unwrap();
+    let write = |engine: &mut DiskEngine| {
+        (0..u64::from(ORDER_STEP)).for_each(|n| put_number(engine, &format!("k{n}"), n));
+        engine.publish();
+    };
+    write(&mut engine);
+    assert_eq!(engine.ordered, 0, "nobody scans");
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    assert_eq!(engine.scan(all, Direction::Forward).count(), ORDER_STEP as usize);
+    for _ in 0..2 {
+        write(&mut engine);
+        let written = engine.active.len();
+        assert_eq!(engine.ordered, written);
+        let begun = std::time::Instant::now();
+        while engine.active.layer().in_order() < written {
+            assert!(begun.elapsed().as_secs() < 20, "it is not put in order");
+            std::thread::yield_now();
+        }
+        engine.seal(engine.last_sealed + 1).unwrap();
+        assert_eq!(engine.active.layer().in_order(), 0);
+    }
+    thread.stop();
+}

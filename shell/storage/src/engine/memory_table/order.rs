@@ -3,7 +3,8 @@
 //! A *run* is the numbers of consecutive items, sorted by key; of one key the newest comes first. The runs
 //! of an order follow each other and cover the table from its beginning up to some item. To cover more, the
 //! items behind are sorted into a new run, and runs are merged while the older one is not more than twice as
-//! long: so their number is logarithmic, and an item is merged as often. Runs hold every item, overwritten
+//! long: so their number is logarithmic, and an item is merged as often. Who scans merges short runs alone: the
+//! rest is left to the thread that puts tables in order (`engine/ahead.rs`). Runs hold every item, overwritten
 //! ones too, and a reader skips what is not below its end. So one order serves readers of all ages.
 //!
 //! In a run the items of a key stand together, and each names the one behind it as its `previous`: that is
@@ -17,9 +18,34 @@ use quorate_engine::Direction;
 
 use super::items::Items;
 use super::{At, Item};
+use crate::engine::limits::ORDER_STEP;
 
 /// Up to this many items are sorted by comparing keys.
 const FEW: usize = 16;
+
+/// Longest run that is made by merging for somebody who waits for it: about a quarter of a millisecond's work.
+const MERGED_FOR_SCAN: usize = 2 * ORDER_STEP as usize;
+
+/// What an order is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A scan waits.
+    Scan,
+    /// Scans to come.
+    Ahead,
+    /// The whole table is read, so that one run is best.
+    All,
+}
+
+impl Purpose {
+    fn merges(self, older: usize, newer: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Ahead => older <= 2 * newer,
+            Self::Scan => older <= 2 * newer && older + newer <= MERGED_FOR_SCAN,
+        }
+    }
+}
 
 /// See the module.
 #[derive(Default)]
@@ -32,8 +58,13 @@ pub(super) struct Order {
 
 impl Order {
     /// Whether it will do for who reads up to `end`.
-    pub(super) fn suffices(&self, end: At, in_one_run: bool) -> bool {
-        self.covered >= end && (!in_one_run || self.runs.len() <= 1)
+    pub(super) fn suffices(&self, end: At, purpose: Purpose) -> bool {
+        self.covered >= end && (purpose == Purpose::Scan || self.runs.len() <= 1)
+    }
+
+    /// Items below this are in it.
+    pub(super) fn covered(&self) -> At {
+        self.covered
     }
 
     pub(super) fn is_better_than(&self, other: &Self) -> bool {
@@ -41,13 +72,18 @@ impl Order {
     }
 
     /// The same, extended up to `end`.
-    pub(super) fn extended(&self, items: &Items, end: At, in_one_run: bool) -> Self {
+    pub(super) fn extended(&self, items: &Items, end: At, purpose: Purpose) -> Self {
         let mut runs = self.runs.clone();
         let mut last = sorted(items, self.covered..end);
-        while let Some(run) = runs.pop_if(|run| in_one_run || run.len() <= 2 * last.len()) {
+        while let Some(run) = runs.pop_if(|run| purpose.merges(run.len(), last.len())) {
             last = merged(items, &run, &last);
         }
-        runs.push(last.into());
+        if !last.is_empty() {
+            runs.push(last.into());
+        }
+        if purpose == Purpose::Ahead {
+            merge_alike(items, &mut runs);
+        }
         Self { covered: end.max(self.covered), runs }
     }
 
@@ -72,6 +108,16 @@ impl Order {
             Cursor { items, run: Arc::clone(run), end, left: from..to }
         };
         self.runs.iter().rev().map(cursor).collect()
+    }
+}
+
+/// Merges what scans have left unmerged, from the newest run on.
+fn merge_alike(items: &Items, runs: &mut Vec<Arc<[At]>>) {
+    for at in (1..runs.len()).rev() {
+        if Purpose::Ahead.merges(runs[at - 1].len(), runs[at].len()) {
+            let newer = runs.remove(at);
+            runs[at - 1] = merged(items, &runs[at - 1], &newer).into();
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::engine::files::hash;
+use crate::engine::limits::ORDER_STEP;
 
 /// A small generator (splitmix64).
 struct Random(u64);
@@ -78,6 +79,9 @@ fn layers_show_what_was_written_before_them() {
                 model.insert(key, value);
             }
             kept.push((table.layer_to(table.len()), model.clone()));
+            if random.below(4) == 0 {
+                kept[random.below(kept.len() as u64) as usize].0.put_in_order();
+            }
             if random.below(3) == 0 {
                 let at = random.below(kept.len() as u64) as usize;
                 let (layer, model) = kept.swap_remove(at);
@@ -98,19 +102,21 @@ fn layers_show_what_was_written_before_them() {
 fn runs_stay_few() {
     let mut table = MemoryTable::new(0);
     let mut random = Random(7);
+    let (all, mut ordered) = ((Bound::Unbounded, Bound::Unbounded), 0);
     for round in 1..=2_000 {
         for _ in 0..1 + random.below(30) {
             let key = random.key(100_000);
             write(&mut table, &key, Some(b""));
         }
-        let runs = table.layer().order(false).cursors(
-            &table.layer.table.items,
-            table.len(),
-            (Bound::Unbounded, Bound::Unbounded),
-        );
-        assert!(runs.len() as u32 <= table.len().ilog2() + 1, "{} in round {round}", runs.len());
+        let runs = table.layer().cursors(all).len();
+        assert!(runs as u32 <= 2 * table.len().ilog2(), "{runs} in round {round}");
+        if table.len() - ordered >= ORDER_STEP {
+            ordered = table.len();
+            table.layer().put_in_order();
+            let runs = table.layer().cursors(all).len();
+            assert!(runs as u32 <= ordered.ilog2() + 1, "{runs} at {ordered}");
+        }
     }
-    let all = (Bound::Unbounded, Bound::Unbounded);
     assert_eq!(table.layer().sorted().count(), table.keys());
     assert_eq!(table.layer().cursors(all).len(), 1, "what was put in order is kept");
 }
@@ -144,6 +150,8 @@ fn readers_on_other_threads_see_their_layer() {
     let key = |n: u64| format!("key {n}").into_bytes();
     let mut table = MemoryTable::new(0);
     std::thread::scope(|scope| {
+        let (order, to_order) = std::sync::mpsc::sync_channel::<Layer>(1);
+        scope.spawn(move || to_order.iter().for_each(|layer| layer.put_in_order()));
         let (hand, handed) = std::sync::mpsc::sync_channel::<(u64, Layer)>(4);
         let handed = Arc::new(Mutex::new(handed));
         for _ in 0..3 {
@@ -169,10 +177,12 @@ fn readers_on_other_threads_see_their_layer() {
             }
             write(&mut table, format!("new in {round}").as_bytes(), None);
             hand.send((round, table.layer_to(table.len()))).unwrap();
+            order.send(table.layer_to(table.len())).unwrap();
             // Half a batch, which nobody sees.
             write(&mut table, &key(round % KEYS), Some(b"half"));
         }
         drop(hand);
+        drop(order);
     });
 }
 
