@@ -103,6 +103,8 @@ planted! {
     IndexNotRead = "index-not-read", GlobalEnd;
     /// Inside core: only actions that are known to have succeeded are compensated.
     CompensateOnlyKnown = "compensate-only-known", GlobalAtomicity;
+    /// Inside core: the next action of a saga is called before the success of the last one is in the log.
+    CallAheadUndecided = "call-ahead-undecided", GlobalAtomicity;
     /// Inside core: the first branch that has confirmed stands for all.
     FirstConfirmEnds = "first-confirm-ends", GlobalAtomicity;
     /// Inside core: a check-back that did not come through counts as "committed".
@@ -140,6 +142,7 @@ impl Planted {
             Self::GoesOnDeposed => Some(global_txn::PlantedBug::GoesOnDeposed),
             Self::IndexNotRead => Some(global_txn::PlantedBug::IndexNotRead),
             Self::CompensateOnlyKnown => Some(global_txn::PlantedBug::CompensateOnlyKnown),
+            Self::CallAheadUndecided => Some(global_txn::PlantedBug::CallAheadUndecided),
             Self::FirstConfirmEnds => Some(global_txn::PlantedBug::FirstConfirmEnds),
             Self::SilenceIsConsent => Some(global_txn::PlantedBug::SilenceIsConsent),
             Self::StaleTimeout => Some(global_txn::PlantedBug::StaleTimeout),

@@ -40,6 +40,7 @@ use crate::write::{self, Found};
 use crate::{codec, keys};
 
 mod active;
+mod ahead;
 mod alert;
 mod index;
 mod load;

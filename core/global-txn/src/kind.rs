@@ -174,6 +174,17 @@ pub(crate) fn may_fail(record: &Record, target: Target) -> bool {
     }
 }
 
+/// Whether everything that the present status asks for is justified by what led to it, and must succeed in the end. Then
+/// the next call does not depend on the last one's answer but for its turn.
+pub(crate) fn is_decided(record: &Record) -> bool {
+    match (record.kind, record.status) {
+        (Kind::Workflow, _) => false,
+        (_, Status::Aborting) | (Kind::Tcc | Kind::Xa | Kind::Msg, Status::Submitted) => true,
+        (Kind::ThreePhase, Status::Submitted) => three_phase::is_decided(record),
+        _ => false,
+    }
+}
+
 /// What a rollback needs is fixed when it begins.
 pub(crate) fn begin_rollback(config: &Config, record: &mut Record) {
     if record.kind == Kind::Saga {

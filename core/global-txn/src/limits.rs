@@ -116,3 +116,6 @@ pub const OWN_PAUSE_MS: u64 = 1_000;
 
 /// A record whose creation lies this far from the leader's group time is stamped anew, in ms.
 pub const RESTAMP_MS: u64 = 2_000;
+
+/// How long the success of a call that must succeed may wait to be written while others are under way, in ms.
+pub const MAX_AHEAD_MS: u64 = 50;

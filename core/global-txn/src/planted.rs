@@ -33,6 +33,8 @@ pub enum Bug {
     StaleTimeout,
     /// A branch may join what has been decided.
     JoinAfterDecision,
+    /// The next action of a saga is called before the success of the last one has been applied.
+    CallAheadUndecided,
 }
 
 impl Config {

@@ -24,6 +24,7 @@ use crate::record::{
 use crate::transition::{Event, Took, cut, transition, waits_out};
 use crate::write::{self, Found};
 
+use super::ahead::Ahead;
 use super::load::Load;
 use super::{Calling, Driver, Proposed, alert, revision_in, written_at};
 
@@ -38,6 +39,8 @@ pub(super) struct Active {
     pub(super) busy: BTreeMap<Target, CallId>,
     /// What has happened and is not written yet.
     pub(super) events: VecDeque<Event>,
+    /// What it makes of the record, if that goes on meanwhile.
+    pub(super) ahead: Option<Ahead>,
     /// What actions answered whose success is not written yet, by row; kept for later steps.
     results: BTreeMap<usize, Bytes>,
     /// What is being written.
@@ -70,6 +73,7 @@ impl Active {
             revision,
             busy: BTreeMap::new(),
             events: VecDeque::new(),
+            ahead: None,
             results: BTreeMap::new(),
             write: None,
             load: None,
@@ -92,6 +96,7 @@ impl Active {
         assert!(self.busy.len() <= MAX_CALLS_PER_TXN, "{gid}: too many calls");
         assert!(self.write.is_none() || self.load.is_none(), "{gid}: reads while it writes");
         assert!(self.write.as_ref().is_none_or(|w| w.events <= self.events.len()));
+        assert!(self.ahead.is_none() || !self.events.is_empty(), "{gid}: ahead of nothing");
         let rests = self.busy.is_empty() && self.wake_ms.is_none() && !self.is_held();
         assert!(!rests, "{gid} is active, but nothing will advance it");
     }
@@ -101,12 +106,15 @@ impl Driver {
     /// Does what is to be done about a transaction now.
     pub(super) fn advance(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) -> Result<(), Halt> {
         while let Some(active) = self.active.get_mut(gid) {
-            if active.is_held() || self.write_events(cx, gid) {
+            if active.is_held() {
+                return Ok(());
+            }
+            if !active.goes_ahead(cx.config, cx.now) && self.write_events(cx, gid) {
                 return Ok(());
             }
             let active = self.active.get_mut(gid).expect("it is active");
             let busy: BTreeSet<Target> = active.busy.keys().copied().collect();
-            match kind::plan(cx.config, &active.record, cx.now.group_ms, &busy) {
+            match kind::plan(cx.config, active.latest(), cx.now.group_ms, &busy) {
                 Plan::Nothing => self.drop_active(cx, gid),
                 Plan::TimeOut if cx.config.is_planted(Bug::CallBeforeApplied) => {
                     let next = transition(cx.config, &active.record, &Event::TimeOut, cx.stamp());
@@ -137,6 +145,7 @@ impl Driver {
     fn write_events(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) -> bool {
         let Some(epoch) = self.epoch() else { return true };
         let active = self.active.get_mut(gid).expect("it is active");
+        active.ahead = None;
         if active.events.is_empty() {
             return false;
         }
@@ -211,6 +220,7 @@ impl Driver {
     ) -> Result<(), Halt> {
         let Some(active) = self.active.get_mut(gid) else { return Ok(()) };
         let write = active.write.take().expect("a write is under way");
+        active.ahead = None;
         active.events.drain(..write.events);
         match write.next.status {
             Status::Succeed => self.figures.succeeded += 1,
@@ -273,6 +283,10 @@ impl Driver {
         }
         active.record = record;
         active.revision = revision;
+        active.ahead = None;
+        if !active.is_held() {
+            active.goes_ahead(cx.config, cx.now);
+        }
         let rows = &active.record.rows;
         active.results.retain(|row, _| rows[*row].status == RowStatus::Prepared);
         self.cancel_useless(cx, gid);
@@ -282,10 +296,10 @@ impl Driver {
     /// Calls that the record does not ask for any more.
     fn cancel_useless(&mut self, cx: &mut Context<'_>, gid: &GlobalTxnId) {
         let active = self.active.get_mut(gid).expect("it is active");
-        let callable = kind::callable(cx.config, &active.record);
+        let callable = kind::callable(cx.config, active.latest());
         let is_useful = |target: Target| {
             callable.iter().any(|call| call.target == target)
-                || kind::late_answer(&active.record, target)
+                || kind::late_answer(active.latest(), target)
         };
         let useless: Vec<Target> =
             active.busy.keys().copied().filter(|target| !is_useful(*target)).collect();
@@ -356,6 +370,7 @@ impl Driver {
             }
             return;
         }
+        let until_ms = active.ahead.as_ref().map_or(until_ms, |ahead| until_ms.min(ahead.until_ms));
         if let Some(old) = active.wake_ms.replace(until_ms) {
             self.wakes.remove(&(old, gid.clone()));
         }

@@ -40,7 +40,7 @@ impl Driver {
         targets: Vec<Target>,
     ) -> Result<(), Halt> {
         let active = self.active.get_mut(gid).expect("it is active");
-        let mut wanted = wanted(gid, &active.record, &targets);
+        let mut wanted = wanted(gid, active.latest(), &targets);
         assert!(!wanted.is_empty(), "a URL stands somewhere");
         let content = active.content.clone();
         if content.is_some() {
@@ -97,7 +97,7 @@ impl Driver {
     ) -> Result<(), Halt> {
         for target in &load.targets {
             let active = self.active.get_mut(gid).expect("it is active");
-            let call = built(cx, gid, &active.record, *target, load)
+            let call = built(cx, gid, active.latest(), *target, load)
                 .ok_or_else(|| Halt(format!("{gid}: no URL of {target:?} is stored")))?;
             let calling = Calling {
                 gid: gid.clone(),

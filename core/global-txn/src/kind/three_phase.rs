@@ -44,6 +44,11 @@ pub(super) fn deadline(config: &Config, record: &Record) -> Option<u64> {
     }
 }
 
+/// Whether all branches have acknowledged `pre_commit`.
+pub(super) fn is_decided(record: &Record) -> bool {
+    op(record) == Some(Op::DoCommit)
+}
+
 pub(super) fn settle(record: &Record) -> Option<(Status, String)> {
     let refused = record.rows.iter().find(|row| row.status == crate::record::RowStatus::Failed);
     match (record.status, refused, op(record)) {

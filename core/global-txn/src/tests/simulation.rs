@@ -521,6 +521,7 @@ fn planted_bugs_are_caught() {
         Bug::NoComparison,
         Bug::CallBeforeApplied,
         Bug::CompensateOnlyKnown,
+        Bug::CallAheadUndecided,
         Bug::FirstConfirmEnds,
         Bug::IndexNotRead,
         Bug::SilenceIsConsent,
