@@ -84,6 +84,12 @@ impl GrpcParticipant {
         format!("{}/{}/{method}", self.address, Busi::NAME)
     }
 
+    /// `host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// What it was asked so far, in order.
     #[must_use]
     pub fn asked(&self) -> Vec<GrpcAsked> {

@@ -17,6 +17,7 @@
 //! | [`raw`], [`http1`] | gRPC calls and HTTP requests that no client library would make |
 //! | [`database`] | PostgreSQL, MariaDB and Redis, which can be killed |
 //! | [`participant`], [`grpc_participant`] | a branch of global transactions that answers as told and remembers what it was asked |
+//! | [`tls`] | an authority of our own, and TLS in front of such a branch |
 //! | [`attack`] | bytes that no honest client would send |
 //! | [`tree`] | a directory's contents before and after |
 //!
@@ -42,6 +43,7 @@ pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod server;
+pub mod tls;
 pub mod tools;
 pub mod trace;
 pub mod tree;

@@ -26,6 +26,13 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Values of the header fields of this name (in lower case), in order.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Vec<&str> {
+        let fields = self.headers.lines().filter_map(|line| line.split_once(':'));
+        fields.filter(|(field, _)| *field == name).map(|(_, value)| value.trim()).collect()
+    }
+
     /// A parameter of the query, as it came; empty if there is none.
     #[must_use]
     pub fn parameter(&self, name: &str) -> &str {
@@ -70,6 +77,12 @@ impl Participant {
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// `host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
     }
 
     /// What it was asked so far, in order.

@@ -85,7 +85,8 @@ fn build_ours() -> Result<PathBuf> {
         Some(profile) => profile,
         None => bail!("{} is not below a target directory", test.display()),
     };
-    let built = Command::new(env!("CARGO"))
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
+    let built = Command::new(cargo)
         .args(["build", "--quiet", "--package", "quorate-server", "--profile", profile])
         .arg("--target-dir")
         .arg(target)
@@ -100,7 +101,19 @@ fn build_ours() -> Result<PathBuf> {
 /// The root of this repository.
 #[must_use]
 pub fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    own().parent().expect("e2e lies below the root")
+}
+
+/// `e2e` in this repository. Cargo says at run time whose test it runs; what was compiled in is for a test that is run
+/// by hand only, since clones in several places may share a target directory.
+#[must_use]
+pub fn own() -> &'static Path {
+    static OWN: OnceLock<PathBuf> = OnceLock::new();
+    OWN.get_or_init(|| {
+        let said = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let own = said.filter(|own| own.ends_with("e2e"));
+        own.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())
+    })
 }
 
 /// etcd's command line client.
@@ -151,7 +164,7 @@ pub fn run(program: &str, args: &[&str]) -> Result<Output> {
 #[must_use]
 pub fn peers() -> PathBuf {
     let folder = std::env::var_os("QUORATE_E2E_PEERS").map(PathBuf::from);
-    folder.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".peers"))
+    folder.unwrap_or_else(|| own().join(".peers"))
 }
 
 fn peer(name: &str) -> Option<PathBuf> {

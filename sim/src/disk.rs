@@ -14,6 +14,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_rng::Rng;
 use quorate_wal::{Disk, DiskError, SegmentId};
 
 /// Unit in which a write is atomic, in bytes.
@@ -84,7 +85,7 @@ struct SimFile {
 
 #[derive(Debug)]
 struct Inner {
-    random: u64,
+    random: Rng,
     files: BTreeMap<u64, SimFile>,
     names: BTreeMap<SegmentId, u64>,
     durable_names: BTreeMap<SegmentId, u64>,
@@ -101,7 +102,7 @@ impl SimDisk {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let inner = Inner {
-            random: seed,
+            random: Rng::new(seed),
             files: BTreeMap::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -176,10 +177,10 @@ impl SimDisk {
     pub fn sync_us(&self) -> u64 {
         let mut inner = self.inner.borrow_mut();
         let Latency { sync_us, slow_one_in, slow_us } = inner.latency;
-        if slow_one_in > 0 && inner.below(slow_one_in) == 0 {
+        if slow_one_in > 0 && inner.random.below(slow_one_in) == 0 {
             return slow_us;
         }
-        sync_us + inner.below(sync_us.max(1))
+        sync_us + inner.random.below(sync_us.max(1))
     }
 
     /// How often what happened.
@@ -190,19 +191,6 @@ impl SimDisk {
 }
 
 impl Inner {
-    /// SplitMix64: small, seeded, good enough to pick faults.
-    fn next(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
     fn used(&self) -> u64 {
         self.names.values().map(|file| self.files[file].len).sum()
     }
@@ -239,16 +227,16 @@ impl Inner {
 
     fn lose_power(&mut self) {
         // A share of survivors for this crash: often all or none, else something between.
-        let share = match self.below(4) {
+        let share = match self.random.below(4) {
             0 => 0,
             1 => 100,
-            _ => self.below(101),
+            _ => self.random.below(101),
         };
         let numbers = self.files.keys().copied().collect::<Vec<_>>();
         for number in numbers {
             let mut file = self.files.remove(&number).expect("listed");
             for sector in std::mem::take(&mut file.dirty) {
-                if self.below(100) < share {
+                if self.random.percent(share) {
                     file.persist(sector);
                 } else {
                     self.counts.sectors_lost += 1;
@@ -269,7 +257,7 @@ impl Inner {
             if self.names.get(&segment) == self.durable_names.get(&segment) {
                 continue;
             }
-            if self.below(100) < share {
+            if self.random.percent(share) {
                 continue; // the change survives
             }
             self.counts.names_lost += 1;
@@ -351,7 +339,7 @@ impl Disk for SimDisk {
         }
         let number = inner.next_file;
         inner.next_file += 1;
-        let len = if crashes { inner.below(bytes + 1) } else { bytes };
+        let len = if crashes { inner.random.below(bytes + 1) } else { bytes };
         inner.files.insert(number, SimFile { len, ..SimFile::default() });
         inner.names.insert(segment, number);
         if crashes { Err(crashed()) } else { Ok(()) }
@@ -366,7 +354,8 @@ impl Disk for SimDisk {
             inner.counts.no_space += 1;
             return Err(DiskError::NoSpace(segment.file_name()));
         }
-        let part = if crashes { inner.below(bytes.len() as u64 + 1) as usize } else { bytes.len() };
+        let part =
+            if crashes { inner.random.below(bytes.len() as u64 + 1) as usize } else { bytes.len() };
         inner.file(segment)?.write(offset as usize, &bytes[..part]);
         if crashes { Err(crashed()) } else { Ok(()) }
     }

@@ -8,13 +8,14 @@ mod model;
 use std::collections::VecDeque;
 
 use quorate_consensus::{LogIndex, NodeId, Seq};
+use quorate_rng::Rng;
 use quorate_wal::{
     ClusterId, Config, Identity, Input, Output, Recovery, RecoveryError, Writer, create, drive,
     inspect, perform, read_entries, recover,
 };
 
 use crate::disk::{Fault, SimDisk};
-use model::{Model, Random};
+use model::{Model, crash, group, groups};
 
 const IDENTITY: Identity = Identity { cluster: ClusterId(0xc1), node: NodeId(7) };
 const CONFIG: Config =
@@ -22,7 +23,7 @@ const CONFIG: Config =
 
 /// One node's log, its disk, and what the log may say.
 struct World {
-    random: Random,
+    random: Rng,
     disk: SimDisk,
     model: Model,
     writer: Writer,
@@ -40,7 +41,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let disk = SimDisk::new(seed ^ 0x5eed);
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         let mut boot = 1;
         let writer = loop {
             if random.below(4) == 0 {
@@ -56,7 +57,7 @@ impl World {
                 Err(error) => assert!(disk.is_crashed(), "{error}"),
             }
             boot += 1;
-            disk.crash(random.crash());
+            disk.crash(crash(&mut random));
         };
         disk.clear_fault();
         let model = Model::default();
@@ -147,7 +148,7 @@ impl World {
     fn restart(&mut self) {
         self.log_lane.clear();
         self.file_lane.clear();
-        self.disk.crash(self.random.crash());
+        self.disk.crash(crash(&mut self.random));
         let recovery = loop {
             self.boot += 1;
             if self.random.below(2) == 0 {
@@ -157,7 +158,7 @@ impl World {
                 Ok(recovery) => break recovery,
                 Err(error) => assert!(self.disk.is_crashed(), "{error}"),
             }
-            self.disk.crash(self.random.crash());
+            self.disk.crash(crash(&mut self.random));
         };
         self.disk.clear_fault();
         let Recovery { writer, groups, cut, .. } = recovery;
@@ -170,7 +171,7 @@ impl World {
 
     /// What is read back is what some moment since the last durable one says.
     fn read_back(&mut self) {
-        let group = self.random.group();
+        let group = group(&mut self.random);
         let (first, last) = self.model.range(group);
         let from = LogIndex(first.0 + self.random.below(last.0 - first.0 + 1));
         let until = LogIndex(from.0 + 1 + self.random.below(20));
@@ -182,7 +183,7 @@ impl World {
 
     /// With nothing under way, every live entry can be read back.
     fn read_all(&mut self) {
-        for group in Random::groups() {
+        for group in groups() {
             let (mut from, last) = self.model.range(group);
             while from <= last {
                 let until = LogIndex(last.0 + 1);

@@ -6,9 +6,12 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The root of the workspace.
+/// The root of the workspace. Cargo says at run time whose xtask it runs; what was compiled in is for a binary
+/// that is run by hand only, since clones in several places may share a target directory.
 pub(crate) fn root() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let said = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let own = said.filter(|own| own.ends_with("xtask"));
+    let own = own.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     own.parent().expect("xtask lies below the root").to_owned()
 }
 

@@ -36,10 +36,10 @@ impl Record {
     pub fn encode(&self) -> Bytes {
         let mut out = Writer::with_capacity(96 + 24 * self.rows.len());
         out.byte(VERSION);
-        put_place(&self.kind, &Kind::ALL, &mut out);
-        put_place(&self.status, &Status::ALL, &mut out);
+        out.place(&self.kind, &Kind::ALL);
+        out.place(&self.status, &Status::ALL);
         let flags = [self.has_content, self.has_headers, self.has_query, self.is_forced];
-        put_flags(flags, &mut out);
+        out.flags(flags);
         put_options(&self.options, &mut out);
         put_list(&self.rows, &mut out, put_row);
         put_tries(&self.callback, &mut out);
@@ -66,8 +66,8 @@ impl Record {
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let mut from = opened(bytes)?;
         let from = &mut from;
-        let (kind, status) = (take_place(&Kind::ALL, from)?, take_place(&Status::ALL, from)?);
-        let [has_content, has_headers, has_query, is_forced] = take_flags(from)?;
+        let (kind, status) = (from.place(&Kind::ALL)?, from.place(&Status::ALL)?);
+        let [has_content, has_headers, has_query, is_forced] = from.flags()?;
         let record = Self {
             kind,
             status,
@@ -196,7 +196,7 @@ impl CallEntry {
         out.number(self.wall_ms);
         put_text(&self.branch_id, &mut out);
         put_text(&self.op, &mut out);
-        put_option(self.class.as_ref(), &mut out, |class, out| put_place(class, &CLASSES, out));
+        put_option(self.class.as_ref(), &mut out, |class, out| out.place(class, &CLASSES));
         out.number(self.latency_us);
         out.number(u64::from(self.attempts));
         put_text(&self.text, &mut out);
@@ -214,7 +214,7 @@ impl CallEntry {
             wall_ms: from.number()?,
             branch_id: take_text(from)?,
             op: take_text(from)?,
-            class: take_option(from, |from| take_place(&CLASSES, from))?,
+            class: take_option(from, |from| from.place(&CLASSES))?,
             latency_us: from.number()?,
             attempts: from.small()?,
             text: take_text(from)?,
@@ -295,9 +295,9 @@ fn opened(bytes: &Bytes) -> Result<Reader<'_>, DecodeError> {
 const PROTOCOLS: [Protocol; 3] = [Protocol::Http, Protocol::Grpc, Protocol::JsonRpc];
 
 fn put_options(options: &Options, out: &mut Writer) {
-    put_place(&options.protocol, &PROTOCOLS, out);
+    out.place(&options.protocol, &PROTOCOLS);
     let flags = [options.wait_result, options.concurrent, options.strict, options.pass_results];
-    put_flags(flags, out);
+    out.flags(flags);
     let times = [options.timeout_ms, options.request_timeout_ms, options.retry_interval_ms];
     times.into_iter().for_each(|ms| out.number(ms));
     out.number(u64::from(options.retry_limit));
@@ -308,8 +308,8 @@ fn put_options(options: &Options, out: &mut Writer) {
 }
 
 fn take_options(from: &mut Reader<'_>) -> Result<Options, DecodeError> {
-    let protocol = take_place(&PROTOCOLS, from)?;
-    let [wait_result, concurrent, strict, pass_results] = take_flags(from)?;
+    let protocol = from.place(&PROTOCOLS)?;
+    let [wait_result, concurrent, strict, pass_results] = from.flags()?;
     Ok(Options {
         protocol,
         wait_result,
@@ -350,15 +350,15 @@ fn put_row(row: &Row, out: &mut Writer) {
             out.byte(NAMED);
             put_text(name, out);
         }
-        op => put_place(op, &OPS, out),
+        op => out.place(op, &OPS),
     }
-    put_place(&row.status, &ROW_STATUSES, out);
+    out.place(&row.status, &ROW_STATUSES);
     let (in_part, number) = match row.source {
         Source::Step(number) => (false, number),
         Source::Part(number) => (true, number),
     };
     let has_tries = row.tries != Tries::default();
-    put_flags([row.has_url, row.is_needed, in_part, has_tries], out);
+    out.flags([row.has_url, row.is_needed, in_part, has_tries]);
     out.number(u64::from(number));
     if has_tries {
         put_tries(&row.tries, out);
@@ -373,8 +373,8 @@ fn take_row(from: &mut Reader<'_>) -> Result<Row, DecodeError> {
         NAMED => Op::Named(take_text(from)?),
         place => OPS.get(usize::from(place)).cloned().ok_or(DecodeError::Tag)?,
     };
-    let status = take_place(&ROW_STATUSES, from)?;
-    let [has_url, is_needed, in_part, has_tries] = take_flags(from)?;
+    let status = from.place(&ROW_STATUSES)?;
+    let [has_url, is_needed, in_part, has_tries] = from.flags()?;
     let number = from.small()?;
     let source = if in_part { Source::Part(number) } else { Source::Step(number) };
     let tries = if has_tries { take_tries(from)? } else { Tries::default() };
@@ -412,12 +412,12 @@ fn take_tries(from: &mut Reader<'_>) -> Result<Tries, DecodeError> {
 const CLASSES: [Class; 3] = [Class::Failure, Class::Ongoing, Class::Error];
 
 fn put_answer(answer: &Answer, out: &mut Writer) {
-    put_place(&answer.class, &CLASSES, out);
+    out.place(&answer.class, &CLASSES);
     put_text(&answer.text, out);
 }
 
 fn take_answer(from: &mut Reader<'_>) -> Result<Answer, DecodeError> {
-    Ok(Answer { class: take_place(&CLASSES, from)?, text: take_text(from)? })
+    Ok(Answer { class: from.place(&CLASSES)?, text: take_text(from)? })
 }
 
 fn put_text(text: &str, out: &mut Writer) {
@@ -458,29 +458,6 @@ fn take_option<T>(
         1 => take(from).map(Some),
         _ => Err(DecodeError::Tag),
     }
-}
-
-/// The byte of an enum value: its place in the table of all values.
-fn put_place<T: PartialEq>(value: &T, table: &[T], out: &mut Writer) {
-    let place = table.iter().position(|other| other == value);
-    out.byte(place.expect("the table holds every value") as u8);
-}
-
-fn take_place<T: Copy>(table: &[T], from: &mut Reader<'_>) -> Result<T, DecodeError> {
-    table.get(usize::from(from.byte()?)).copied().ok_or(DecodeError::Tag)
-}
-
-/// Flags as the bits of a byte, the first one lowest.
-fn put_flags<const N: usize>(flags: [bool; N], out: &mut Writer) {
-    out.byte(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
-}
-
-fn take_flags<const N: usize>(from: &mut Reader<'_>) -> Result<[bool; N], DecodeError> {
-    let byte = from.byte()?;
-    if u32::from(byte) >> N != 0 {
-        return Err(DecodeError::Tag);
-    }
-    Ok(std::array::from_fn(|bit| byte >> bit & 1 == 1))
 }
 
 #[cfg(test)]

@@ -169,11 +169,11 @@ pub(crate) fn due_range(after: Option<&Horizon>, until_ms: u64) -> KeyRange {
     KeyRange { key, range_end: behind(DUE, until_ms) }
 }
 
-/// The place of a key in its order: what follows the prefix of the record's, the due entry's or the topic's key.
-/// `None`: it is another kind of key.
+/// The place of a key in its order: what follows the prefix of the record's, the topic's key or that of an entry of
+/// either index. `None`: it is another kind of key.
 #[must_use]
 pub fn place(key: &[u8]) -> Option<&[u8]> {
-    [RECORD, DUE, TOPIC].iter().find_map(|prefix| key.strip_prefix(*prefix))
+    [RECORD, DUE, DONE, TOPIC].iter().find_map(|prefix| key.strip_prefix(*prefix))
 }
 
 /// All records behind a [`place`], in order of gid; an empty one: from the first on. Any bytes are a place.
@@ -189,6 +189,12 @@ pub fn due_behind(place: &[u8]) -> KeyRange {
     all_behind(DUE, place)
 }
 
+/// All entries behind a place of transactions that have ended, in the order in which they did.
+#[must_use]
+pub fn done_behind(place: &[u8]) -> KeyRange {
+    all_behind(DONE, place)
+}
+
 /// All topics behind a place, by name.
 #[must_use]
 pub fn topics_behind(place: &[u8]) -> KeyRange {
@@ -199,6 +205,12 @@ pub fn topics_behind(place: &[u8]) -> KeyRange {
 #[must_use]
 pub fn gid_of_due(key: &[u8]) -> Option<GlobalTxnId> {
     key.starts_with(DUE).then(|| of_index(key)).flatten().map(|(_, gid)| gid)
+}
+
+/// The gid of the key of a finished transaction's entry; `None`: it is another kind of key.
+#[must_use]
+pub fn gid_of_done(key: &[u8]) -> Option<GlobalTxnId> {
+    key.starts_with(DONE).then(|| of_index(key)).flatten().map(|(_, gid)| gid)
 }
 
 fn all_behind(prefix: &[u8], place: &[u8]) -> KeyRange {
@@ -263,6 +275,11 @@ mod tests {
         assert_eq!(keys.map(|key| rest.contains(&key)), [false, false, true, true]);
         assert_eq!(gid_of_due(&due(5, &gid("b"))), Some(gid("b")));
         assert_eq!(gid_of_due(&done(5, &gid("b"))), None);
+        let ended = done_behind(&place);
+        let keys = [done(5, &gid("a")), done(5, &gid("b")), done(6, &gid("a")), due(6, &gid("a"))];
+        assert_eq!(keys.map(|key| ended.contains(&key)), [false, false, true, false]);
+        assert_eq!(gid_of_done(&done(5, &gid("b"))), Some(gid("b")));
+        assert_eq!(gid_of_done(&due(5, &gid("b"))), None);
         assert!(records_behind(b"").contains(&record(&gid("a"))));
         assert!(!records_behind(&[255; 9]).contains(&due(0, &gid("a"))));
         assert!(

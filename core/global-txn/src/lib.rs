@@ -69,7 +69,6 @@ pub mod limits;
 mod machine;
 mod planted;
 mod record;
-mod rng;
 mod subject;
 mod tally;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorate_kv::{Event, EventKind, RangeRequest, TxnRequest};
+use quorate_rng::Rng;
 
 use crate::api::{
     Call, CallId, Config, Figures, Halt, Input, Now, Output, ReadId, Reply, RequestId, TxnId,
@@ -11,7 +12,6 @@ use crate::driver::Driver;
 use crate::front::Front;
 use crate::keys;
 use crate::limits::MIN_RETENTION_MS;
-use crate::rng::Rng;
 use crate::tally::Tally;
 use crate::transition::Stamp;
 

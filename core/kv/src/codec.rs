@@ -155,23 +155,10 @@ fn take_range_of_keys(from: &mut Reader<'_>) -> Result<KeyRange, DecodeError> {
     Ok(KeyRange { key: take_key(from, MAX_BOUND)?, range_end: take_key(from, MAX_BOUND)? })
 }
 
-/// Flags as the bits of a byte, the first one lowest.
-fn put_flags<const N: usize>(flags: [bool; N], out: &mut Writer) {
-    out.byte(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
-}
-
-fn take_flags<const N: usize>(from: &mut Reader<'_>) -> Result<[bool; N], DecodeError> {
-    let byte = from.byte()?;
-    if u32::from(byte) >> N != 0 {
-        return Err(DecodeError::Tag);
-    }
-    Ok(std::array::from_fn(|bit| byte >> bit & 1 == 1))
-}
-
 fn put_put(put: &PutRequest, out: &mut Writer) {
     out.byte(PUT);
     let has_lease = put.lease != LeaseId::NONE;
-    put_flags([put.prev_kv, put.ignore_value, put.ignore_lease, has_lease], out);
+    out.flags([put.prev_kv, put.ignore_value, put.ignore_lease, has_lease]);
     put_key(&put.key, MAX_KEY, out);
     out.bytes(&put.value);
     if has_lease {
@@ -180,7 +167,7 @@ fn put_put(put: &PutRequest, out: &mut Writer) {
 }
 
 fn take_put(from: &mut Reader<'_>) -> Result<PutRequest, DecodeError> {
-    let [prev_kv, ignore_value, ignore_lease, has_lease] = take_flags(from)?;
+    let [prev_kv, ignore_value, ignore_lease, has_lease] = from.flags()?;
     let key = take_key(from, MAX_KEY)?;
     let value = from.bytes()?;
     let lease = if has_lease { LeaseId(from.signed()?) } else { LeaseId::NONE };
@@ -192,12 +179,12 @@ fn take_put(from: &mut Reader<'_>) -> Result<PutRequest, DecodeError> {
 
 fn put_delete(delete: &DeleteRequest, out: &mut Writer) {
     out.byte(DELETE);
-    put_flags([delete.prev_kv], out);
+    out.flags([delete.prev_kv]);
     put_range_of_keys(&delete.range, out);
 }
 
 fn take_delete(from: &mut Reader<'_>) -> Result<DeleteRequest, DecodeError> {
-    let [prev_kv] = take_flags(from)?;
+    let [prev_kv] = from.flags()?;
     Ok(DeleteRequest { range: take_range_of_keys(from)?, prev_kv })
 }
 
@@ -205,25 +192,15 @@ const TARGETS: [SortTarget; 5] =
     [SortTarget::Key, SortTarget::Version, SortTarget::Create, SortTarget::Mod, SortTarget::Value];
 const ORDERS: [SortOrder; 3] = [SortOrder::None, SortOrder::Ascend, SortOrder::Descend];
 
-/// The byte of an enum value: its place in the table of all values.
-fn put_place<T: PartialEq>(value: &T, table: &[T], out: &mut Writer) {
-    let place = table.iter().position(|other| other == value);
-    out.byte(place.expect("the table holds every value") as u8);
-}
-
-fn take_place<T: Copy>(table: &[T], from: &mut Reader<'_>) -> Result<T, DecodeError> {
-    table.get(usize::from(from.byte()?)).copied().ok_or(DecodeError::Tag)
-}
-
 fn put_range(range: &RangeRequest, out: &mut Writer) {
     out.byte(RANGE);
     let has_filter = range.filter != RevisionFilter::default();
-    put_flags([range.keys_only, range.count_only, has_filter], out);
+    out.flags([range.keys_only, range.count_only, has_filter]);
     put_range_of_keys(&range.range, out);
     out.signed(range.limit);
     out.signed(range.revision);
-    put_place(&range.order, &ORDERS, out);
-    put_place(&range.target, &TARGETS, out);
+    out.place(&range.order, &ORDERS);
+    out.place(&range.target, &TARGETS);
     if has_filter {
         let RevisionFilter { min_mod, max_mod, min_create, max_create } = range.filter;
         [min_mod, max_mod, min_create, max_create].into_iter().for_each(|n| out.signed(n));
@@ -231,13 +208,13 @@ fn put_range(range: &RangeRequest, out: &mut Writer) {
 }
 
 fn take_range(from: &mut Reader<'_>) -> Result<RangeRequest, DecodeError> {
-    let [keys_only, count_only, has_filter] = take_flags(from)?;
+    let [keys_only, count_only, has_filter] = from.flags()?;
     let mut range = RangeRequest {
         range: take_range_of_keys(from)?,
         limit: from.signed()?,
         revision: from.signed()?,
-        order: take_place(&ORDERS, from)?,
-        target: take_place(&TARGETS, from)?,
+        order: from.place(&ORDERS)?,
+        target: from.place(&TARGETS)?,
         keys_only,
         count_only,
         filter: RevisionFilter::default(),
@@ -258,7 +235,7 @@ const RESULTS: [CompareResult; 4] =
 
 fn put_compare(compare: &Compare, out: &mut Writer) {
     put_range_of_keys(&compare.range, out);
-    put_place(&compare.result, &RESULTS, out);
+    out.place(&compare.result, &RESULTS);
     let (tag, number) = match &compare.target {
         CompareTarget::Version(number) => (1, number),
         CompareTarget::Create(number) => (2, number),
@@ -275,7 +252,7 @@ fn put_compare(compare: &Compare, out: &mut Writer) {
 
 fn take_compare(from: &mut Reader<'_>) -> Result<Compare, DecodeError> {
     let range = take_range_of_keys(from)?;
-    let result = take_place(&RESULTS, from)?;
+    let result = from.place(&RESULTS)?;
     let target = match from.byte()? {
         1 => CompareTarget::Version(from.signed()?),
         2 => CompareTarget::Create(from.signed()?),

@@ -27,6 +27,9 @@ pub const HEAD_CACHE_BYTES: usize = 48 << 20;
 /// Slots of that cache.
 pub const HEAD_CACHE_SLOTS: usize = 1 << 18;
 
+/// Parts of that cache that grow one by one; few slots of each are moved at a time.
+pub const HEAD_CACHE_SHARDS: usize = 256;
+
 /// Largest head that is cached, its key included, in bytes.
 pub const MAX_CACHED_HEAD: usize = 4 << 10;
 

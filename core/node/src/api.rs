@@ -316,7 +316,8 @@ pub enum Failure {
     /// No leader is known; nothing was appended. Retry later.
     #[error("no leader")]
     NoLeader,
-    /// The leader changed before a read was confirmed. Retry.
+    /// The leader changed before a read was confirmed, or before a command reached the log: it has not been and will
+    /// not be applied. Retry.
     #[error("leader changed")]
     LeaderChanged,
     /// No answer in time. **The command may have been, or may yet be, applied.**

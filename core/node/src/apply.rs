@@ -15,7 +15,7 @@ use crate::envelope::{self, Envelope};
 use crate::limits::ENTRIES_PER_BURST;
 use crate::node::{Halt, Node};
 use crate::pending::Waiter;
-use crate::{MemberChange, MemberRefusal, Output, Reply, Stamp, members};
+use crate::{Failure, MemberChange, MemberRefusal, Output, Reply, Stamp, members};
 
 /// What a run of entries leads to, gathered before it is told.
 struct Effects<S: quorate_engine::Read> {
@@ -32,6 +32,7 @@ impl<E: Engine> Node<E> {
         out: &mut Vec<Output<E::Snapshot>>,
     ) -> Result<(), Halt> {
         let mut effects = Effects { events: Vec::new(), rest: Vec::new(), requests: Vec::new() };
+        let term = self.applied.term;
         for _ in 0..ENTRIES_PER_BURST {
             let Some(entry) = self.unapplied.pop_front() else { break };
             self.apply_entry(&entry, &mut effects)?;
@@ -41,12 +42,22 @@ impl<E: Engine> Node<E> {
             out.push(Output::Events(effects.events));
         }
         out.append(&mut effects.rest);
+        if self.applied.term > term {
+            self.refuse_superseded(out);
+        }
         let index = self.applied.index;
         self.raft(now, consensus::Input::Applied { index }, out)?;
         for (origin, change) in effects.requests {
             self.lead_member_change(now, origin, &change, out)?;
         }
         Ok(())
+    }
+
+    /// Commands for leaders of earlier terms will not be applied any more.
+    fn refuse_superseded(&mut self, out: &mut Vec<Output<E::Snapshot>>) {
+        for waiter in self.pending.take_superseded(self.applied.term) {
+            self.fail_waiter(waiter, Failure::LeaderChanged, out);
+        }
     }
 
     fn apply_entry(

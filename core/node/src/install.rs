@@ -82,6 +82,7 @@ impl<E: Engine> Node<E> {
         self.checkpoints.clear();
         // Committed, so the snapshot contains them.
         self.unapplied.clear();
+        self.pending.lose_sight();
         self.sealed = start.index;
         self.next_compaction = Some(now);
         self.tell_jump(out);

@@ -41,7 +41,6 @@ mod pending;
 mod raft;
 mod reads;
 mod requests;
-mod rng;
 mod timers;
 mod wire;
 

@@ -13,6 +13,7 @@ use quorate_consensus::{
 };
 use quorate_engine::{Engine, EngineError};
 use quorate_kv::{KeyspaceId, Kv, LeaseId};
+use quorate_rng::Rng;
 
 use crate::autocompact::AutoCompactor;
 use crate::defragment::Defragments;
@@ -21,7 +22,6 @@ use crate::layers::Layers;
 use crate::outbox::Outbox;
 use crate::pending::Pending;
 use crate::reads::{Reads, Transfer};
-use crate::rng::Rng;
 use crate::{Config, Input, Output, RequestId, Stamp};
 
 /// Why a node stops. No output of the step that returned this has left; the process must end, and what

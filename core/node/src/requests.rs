@@ -105,7 +105,9 @@ impl<E: Engine> Node<E> {
     ) -> Result<(), Halt> {
         let seq = self.pending.add(now + self.config.request_timeout, waiter);
         let origin = self.origin(seq);
-        self.raft(now, consensus::Input::Propose { origin, data }, out)
+        self.raft(now, consensus::Input::Propose { origin, data }, out)?;
+        self.pending.addressed(seq, self.raft.term());
+        Ok(())
     }
 
     /// Settles what the entry must carry, and refuses what can be refused without the log.

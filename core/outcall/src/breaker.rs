@@ -14,8 +14,10 @@
 
 use std::time::Duration;
 
+use quorate_rng::Rng;
+
+use crate::backoff::backoff;
 use crate::limits::Limits;
-use crate::rng::Rng;
 
 /// What an attempt says about its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +133,7 @@ impl Breaker {
     }
 
     fn open(&mut self, now: Duration, limits: &Limits, rng: &mut Rng) {
-        let pause = rng.backoff(limits.suspension, self.trips, limits.longest_suspension);
+        let pause = backoff(rng, limits.suspension, self.trips, limits.longest_suspension);
         self.trips = self.trips.saturating_add(1);
         self.turn(State::Open { until: now + pause });
     }

@@ -35,8 +35,9 @@ impl Destination {
             (Wire::Grpc, false) => "grpc",
             (Wire::Grpc, true) => "grpcs",
         };
-        let authority = target.authority.to_ascii_lowercase();
-        Ok(Self(format!("{scheme}://{authority}").into()))
+        let mut text = [scheme, "://", target.authority].concat();
+        text.make_ascii_lowercase();
+        Ok(Self(text.into()))
     }
 
     /// As text, `scheme://authority`.
@@ -83,11 +84,15 @@ fn check_text(url: &str) -> Result<(), CallFailure> {
 }
 
 fn is_tls(scheme: &str, wire: Wire) -> Result<bool, CallFailure> {
-    let scheme = scheme.to_ascii_lowercase();
-    match (wire, scheme.as_str()) {
-        (_, "http") | (Wire::Grpc, "" | "grpc") => Ok(false),
-        (_, "https") | (Wire::Grpc, "grpcs") => Ok(true),
-        (Wire::Http { .. }, "") => Err(CallFailure::BadUrl("it has no scheme, http:// for one")),
+    let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+    match wire {
+        _ if is("http") => Ok(false),
+        _ if is("https") => Ok(true),
+        Wire::Grpc if is("") || is("grpc") => Ok(false),
+        Wire::Grpc if is("grpcs") => Ok(true),
+        Wire::Http { .. } if is("") => {
+            Err(CallFailure::BadUrl("it has no scheme, http:// for one"))
+        }
         _ => Err(CallFailure::BadUrl("its scheme is not one that can be called")),
     }
 }

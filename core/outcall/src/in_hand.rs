@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_rng::Rng;
+
+use crate::backoff::backoff;
 use crate::breaker::Permit;
 use crate::limits::Limits;
-use crate::rng::Rng;
 use crate::service::Ticket;
 use crate::{AttemptId, AttemptResult, Call, CallFailure, CallResult, Destination};
 
@@ -97,7 +99,7 @@ impl InHand {
             return None;
         }
         let doublings = self.attempts.saturating_sub(1);
-        let at = now + rng.backoff(policy.pause, doublings, policy.longest_pause);
+        let at = now + backoff(rng, policy.pause, doublings, policy.longest_pause);
         (at < self.deadline).then_some(at)
     }
 

@@ -39,13 +39,13 @@
 
 mod answer;
 mod api;
+mod backoff;
 mod breaker;
 mod destination;
 mod figures;
 mod in_hand;
 pub mod limits;
 mod machine;
-mod rng;
 mod service;
 
 pub use api::*;

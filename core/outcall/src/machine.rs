@@ -14,11 +14,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use quorate_rng::Rng;
+
 use crate::answer;
 use crate::figures::Figures;
 use crate::in_hand::{self, InHand, Phase};
 use crate::limits::{Limits, TIMERS_PER_STEP};
-use crate::rng::Rng;
 use crate::service::{Held, Services};
 use crate::{
     AttemptId, AttemptResult, Call, CallFailure, CallId, CallResult, Destination, Input, Output,

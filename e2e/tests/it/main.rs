@@ -22,7 +22,9 @@
 //! | `client` | our own library: workflows, 3pc, nested TCC; keys, watches and leases through kills |
 //! | `demo` | `quorate demo` on one and three nodes under kills: the sums agree, nothing is left behind |
 //! | `databases` | branch barriers and XA over PostgreSQL, MariaDB and Redis, under kills |
+//! | `outgoing` | calls of branches: trace context over HTTP and gRPC, TLS, results of earlier steps |
 //! | `garbage` | bad bytes from one client do not disturb another |
+//! | `slow` | a request that does not come is not waited for, a stream that is silent is |
 
 mod checklist;
 mod client;
@@ -45,8 +47,10 @@ mod network;
 mod openapi;
 mod operations;
 mod operators;
+mod outgoing;
 mod probe;
 mod recipes;
+mod slow;
 mod start_up;
 mod three_nodes;
 mod watch;

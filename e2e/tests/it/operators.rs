@@ -266,12 +266,18 @@ fn pages_hold_everything_once() -> Result<()> {
     let place = Place::new(dtm.server().endpoint(), dtm.endpoint().to_owned())?;
     let names: Vec<String> = (0..7).map(|n| format!("p/{n} ü")).collect();
     names.iter().try_for_each(|gid| place.tcc(gid))?;
-    place.saga("a", "/fine")?;
-    let ended = Instant::now();
-    while place.get("txns/a")?["txn"]["ended"].is_null() {
-        ensure!(ended.elapsed() < SOON, "it does not end");
+    let end_of = |gid: &str| -> Result<()> {
+        let begun = Instant::now();
+        // A while at least, so that no two end in the same millisecond.
         std::thread::sleep(Duration::from_millis(20));
-    }
+        while place.shown(gid)?["txn"]["ended"].is_null() {
+            ensure!(begun.elapsed() < SOON, "{gid} does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    };
+    place.saga("a", "/fine")?;
+    end_of("a")?;
     let walk = |query: &str| -> Result<Vec<String>> {
         let (mut found, mut after) = (Vec::new(), String::new());
         loop {
@@ -294,6 +300,13 @@ fn pages_hold_everything_once() -> Result<()> {
         (&json!(names[0]), &json!("prepared"))
     );
     place.begin("submit", &json!({ "gid": names[1], "trans_type": "tcc" }))?;
+    for gid in [&names[4], &names[2]] {
+        place.begin("abort", &json!({ "gid": gid, "trans_type": "tcc" }))?;
+        end_of(gid)?;
+    }
+    let failed = [names[4].clone(), names[2].clone()];
+    assert_eq!(walk("&order=ended&status=failed&kind=tcc")?, failed, "in the order of their ends");
+    assert_eq!(walk("&order=ended&kind=saga")?, ["a"]);
     request(&place.dtm, "GET", "/api/dtmsvr/subscribe?topic=news&url=http://h/n&remark=r")?;
     let topics = place.get("topics")?;
     assert_eq!(topics["topics"][0]["subscribers"], json!([{ "url": "http://h/n", "remark": "r" }]));

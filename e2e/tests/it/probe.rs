@@ -11,12 +11,12 @@ use std::time::Duration;
 use anyhow::Result;
 use quorate_e2e::process::Process;
 use quorate_e2e::server::Server;
-use quorate_e2e::tools::{Kind, binary, python, skip};
+use quorate_e2e::tools::{Kind, binary, own, python, skip};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn conformance(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance").join(file)
+    own().join("conformance").join(file)
 }
 
 fn read(file: &str) -> String {

@@ -161,6 +161,17 @@ impl Coordinator {
         self.post("abort", body).await
     }
 
+    /// [`Self::abort`] with a reason for whoever looks at the transaction later.
+    pub(crate) async fn abort_for(
+        &self,
+        reason: &str,
+        body: &Map<String, Value>,
+    ) -> Result<(), Error> {
+        let mut body = body.clone();
+        body.insert("rollback_reason".to_owned(), reason.into());
+        self.abort(&body).await
+    }
+
     /// Adds a branch to a prepared transaction.
     ///
     /// # Errors

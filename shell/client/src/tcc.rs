@@ -86,9 +86,7 @@ impl Tcc {
     /// # Errors
     /// As [`Self::submit`].
     pub async fn abort(&self, reason: &str) -> Result<(), Error> {
-        let mut body = self.body.clone();
-        body.insert("rollback_reason".to_owned(), reason.into());
-        self.branches.coordinator.abort(&body).await
+        self.branches.coordinator.abort_for(reason, &self.body).await
     }
 }
 

@@ -137,8 +137,6 @@ impl ThreePhase {
     /// # Errors
     /// `Refused` if it has been submitted.
     pub async fn abort(&self, reason: &str) -> Result<(), Error> {
-        let mut body = self.body.clone();
-        body.insert("rollback_reason".to_owned(), reason.into());
-        self.coordinator.abort(&body).await
+        self.coordinator.abort_for(reason, &self.body).await
     }
 }

@@ -4,6 +4,9 @@
 //! (an unknown method, a message that is too large), and a unary call here costs one allocation for
 //! its response and no layer in between. tonic's `Status` and code table are used as they are.
 //!
+//! The one message of a unary call has to come within [`BODY_TIME`]; a stream may be silent for as long as its client
+//! likes.
+//!
 //! What it leaves out: compression (no etcd client asks for it) and deadlines (`grpc-timeout`): the
 //! client itself gives up, and the node bounds every request.
 
@@ -18,6 +21,8 @@ use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tonic::Status;
+
+use crate::limits::BODY_TIME;
 
 pub use body::Body;
 pub use frame::encode;
@@ -45,9 +50,8 @@ where
     F: Future<Output = Result<R, Status>>,
 {
     let mut inbound = Inbound::new(request.into_body(), max_bytes);
-    let message = match inbound.message().await {
-        Ok(Some(message)) => message,
-        Ok(None) => return refused(&Status::internal("grpc: the request has no message")),
+    let message = match inbound.only_message(BODY_TIME).await {
+        Ok(message) => message,
         Err(status) => return refused(&status),
     };
     let size = message.len();
@@ -59,13 +63,13 @@ where
         Ok(response) => accepted(Body::unary(encode(&response))),
         Err(status) => refused(&status),
     };
-    inbound.finish().await;
+    inbound.finish(BODY_TIME).await;
     response
 }
 
 /// Refuses a call whatever its messages say.
 pub async fn refuse(request: Request<Incoming>, status: &Status) -> Response<Body> {
-    Inbound::new(request.into_body(), 0).finish().await;
+    Inbound::new(request.into_body(), 0).finish(BODY_TIME).await;
     refused(status)
 }
 

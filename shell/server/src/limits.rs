@@ -27,11 +27,12 @@ pub const MAX_MAILBOX_EVENT_BYTES: usize = 128 << 20;
 /// with "request timed out" instead.
 pub const MAX_MAILBOX_REPLY_BYTES: usize = 256 << 20;
 
-/// Records of one batch that the node thread writes to the log itself: a put of one client is one.
-/// With more under way the WAL thread's hop no longer shows, and the two threads overlap (decision 0001).
-pub const MAX_INLINE_SYNC_RECORDS: usize = 4;
+/// Records of one batch that the node thread writes to the log itself: a put is one. What arrives meanwhile has to wait for
+/// that sync anyway, and two wakes are saved: 20 % of a TCC's time with 8 clients. With more under way the WAL thread's
+/// hop no longer shows, and the two threads overlap (decision 0001).
+pub const MAX_INLINE_SYNC_RECORDS: usize = 16;
 
-/// Bytes of one batch that the node thread writes to the log itself when nothing else is going on.
+/// Bytes of one batch that the node thread writes to the log itself.
 pub const MAX_INLINE_SYNC_BYTES: usize = 64 << 10;
 
 /// The node thread writes the log itself only while recent syncs took less than this.
@@ -52,6 +53,9 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// Bytes of a request that are read off without a use, after its message or instead of it, while its end is
 /// waited for.
 pub const UNREAD_BYTES: usize = 64 << 10;
+
+/// How long the one message of a gRPC call, or the body of a request in DTM's protocol, may take to come.
+pub const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// Bytes that HTTP/2 may hold for one stream whose reader is slow.
 pub const SEND_BUFFER_BYTES: usize = 1 << 20;

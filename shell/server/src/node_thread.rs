@@ -5,8 +5,8 @@
 //! events as one vector to each runtime, with one wake each; messages to the peers; records to the log.
 //! Only then are committed entries applied, a bounded number: the log's writer and the peers are at work
 //! meanwhile.
-//! When nothing else is going on and the disk is quick, this thread writes and syncs the log itself and
-//! saves two wakes; otherwise the WAL thread does, and whatever arrives meanwhile is the next burst.
+//! While batches are small and the disk is quick, this thread writes and syncs the log itself and saves two wakes;
+//! otherwise the WAL thread does. Either way whatever arrives meanwhile is the next burst.
 //!
 //! Invariants: nothing of a step that halted leaves; what a burst asks to be durable is handed to the
 //! log before anything of the next burst is; after a halt the process ends (`run.rs`), never goes on.

@@ -9,7 +9,7 @@
 //! 2. `pool`: a kept connection, or a new one (`connect`, `tls`). HTTP/1.1 keeps idle connections, each for one request at a
 //!    time; gRPC shares one connection per address. A kept connection that turns out to be dead before an answer began
 //!    was closed by a participant that restarted, most likely: the request goes out once more, on a new one.
-//! 3. `http` and `grpc`: the request is composed and the answer read, both bounded. `redirect` follows as Go's client does,
+//! 3. `http` and `grpc`: the request is composed (`draft`) and the answer read, both bounded. `redirect` follows as Go's client does,
 //!    which is the one of DTM.
 //!
 //! Each runtime has one, with connections of its own; `node_thread` sends all attempts at one destination to the same
@@ -22,6 +22,7 @@
 //! limits of the destination it goes to, as it counts for the one it came from.
 
 mod connect;
+mod draft;
 mod error;
 mod grpc;
 mod http;
@@ -169,7 +170,8 @@ impl Caller {
         let mut parting = Parting::new();
         let result = match call.wire {
             Wire::Http { method } => self.http(call, method, address, &mut parting).await,
-            Wire::Grpc => self.grpc(call, address, timeout).await,
+            // On its own, so that attempts over HTTP need not be as large.
+            Wire::Grpc => Box::pin(self.grpc(call, address, timeout)).await,
         };
         (result.unwrap_or_else(AttemptResult::Failed), parting)
     }

@@ -187,6 +187,13 @@ impl Switchboard {
         &self.memory
     }
 
+    /// A member has connected to this node: the way back need not wait.
+    fn met(&self, peer: NodeId) {
+        if let Some(link) = self.lock().links.get(&peer) {
+            link.met();
+        }
+    }
+
     /// Whether this is a member, as far as is known.
     fn knows(&self, node: NodeId) -> bool {
         let state = self.lock();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use quorate_consensus::GroupId;
 use quorate_engine::{ACTIVE_TABLE_BYTES, Direction, Engine, MAX_SEALED_TABLES, Read};
+use quorate_rng::Rng;
 use quorate_storage::{DiskEngine, EngineOptions, EngineThread};
 
 #[global_allocator]
@@ -22,22 +23,9 @@ const KEYS: u64 = 100_000;
 const PUTS: u64 = 400_000;
 const READS: u64 = 200_000;
 
-/// A small generator (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
-
 struct Bench {
     engine: DiskEngine,
-    random: Random,
+    random: Rng,
     revision: u64,
 }
 
@@ -226,7 +214,7 @@ fn main() -> Outcome<()> {
             eprintln!("{error}");
         }
     })?;
-    let mut bench = Bench { engine, random: Random(1), revision: 0 };
+    let mut bench = Bench { engine, random: Rng::new(1), revision: 0 };
     puts(&mut bench)?;
     // Something in the active table, which the reads then go through.
     for _ in 0..PUTS / 20 {

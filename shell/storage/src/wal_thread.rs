@@ -12,10 +12,11 @@
 //! Locks are held for stepping the writer and for moving vectors, never for an operation of the disk.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quorate_consensus::{GroupId, LogIndex, Seq};
 use quorate_wal::limits::MAX_PENDING_BYTES;
@@ -74,6 +75,8 @@ struct Shared {
     writer: Mutex<Writer>,
     disk: SharedDisk,
     syncs: LatencyHistogram,
+    /// What the write of the group under way took, in microseconds. Written by whose turn it is.
+    write_us: AtomicU64,
     files: Mutex<Option<SyncSender<Output>>>,
 }
 
@@ -110,6 +113,7 @@ pub fn start_wal(
         writer: Mutex::new(writer),
         disk,
         syncs: LatencyHistogram::default(),
+        write_us: AtomicU64::new(0),
         files: Mutex::new(Some(files)),
     });
     let (for_log, for_files) = (Arc::clone(&shared), Arc::clone(&shared));
@@ -204,7 +208,7 @@ impl WalHandle {
         lock(&self.shared.writer).segments().len()
     }
 
-    /// How long the syncs of the log took.
+    /// How long the sync groups of the log took, each with its write.
     #[must_use]
     pub fn syncs(&self) -> &LatencyHistogram {
         &self.shared.syncs
@@ -317,7 +321,7 @@ impl Shared {
         on_event: &mut impl FnMut(WalEvent),
     ) -> Result<(), String> {
         match output {
-            Output::Write { .. } => self.answer(&output, outputs),
+            Output::Write { .. } => self.write(&output, outputs),
             Output::Sync { .. } => self.sync(&output, outputs),
             Output::Create { .. } | Output::Delete { .. } => self.order(output),
             Output::Persisted { seq } => {
@@ -335,15 +339,20 @@ impl Shared {
         }
     }
 
-    fn answer(&self, output: &Output, outputs: &mut Vec<Output>) -> Result<(), String> {
+    fn write(&self, output: &Output, outputs: &mut Vec<Output>) -> Result<(), String> {
+        let begun = Instant::now();
         let input = perform(&*self.disk, output).ok_or("an operation has an answer")?;
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.write_us.store(took, Ordering::Relaxed);
         self.step(input, outputs)
     }
 
     fn sync(&self, output: &Output, outputs: &mut Vec<Output>) -> Result<(), String> {
         let begun = Instant::now();
         let input = perform(&*self.disk, output).ok_or("an operation has an answer")?;
-        self.syncs.record(begun.elapsed());
+        // A write past the page cache waits for the disk as well.
+        let written = Duration::from_micros(self.write_us.load(Ordering::Relaxed));
+        self.syncs.record(written + begun.elapsed());
         // What arrived meanwhile is the next sync group: the writer learns of it first.
         let arrived = {
             let mut queue = lock(&self.queue);

@@ -8,37 +8,23 @@ use quorate_consensus::{
     Entry, GroupId, GroupTime, HardState, LogIndex, LogStart, Member, Membership, NodeId, Origin,
     Payload, Persist, Seq, Term,
 };
+use quorate_rng::Rng;
 use quorate_wal::{Generation, Record, RecoveredGroup};
 
 use crate::disk::Crash;
 
-/// SplitMix64.
-pub(super) struct Random(pub(super) u64);
+/// How the node goes down.
+pub(super) fn crash(random: &mut Rng) -> Crash {
+    if random.below(3) == 0 { Crash::Kill } else { Crash::PowerLoss }
+}
 
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
+pub(super) fn groups() -> impl Iterator<Item = GroupId> {
+    (1..=2).map(GroupId)
+}
 
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(super) fn crash(&mut self) -> Crash {
-        if self.below(3) == 0 { Crash::Kill } else { Crash::PowerLoss }
-    }
-
-    pub(super) fn groups() -> impl Iterator<Item = GroupId> {
-        (1..=2).map(GroupId)
-    }
-
-    pub(super) fn group(&mut self) -> GroupId {
-        GroupId(1 + self.below(2) as u32)
-    }
+/// One of [`groups`].
+pub(super) fn group(random: &mut Rng) -> GroupId {
+    GroupId(1 + random.below(2) as u32)
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -176,8 +162,8 @@ impl Model {
     }
 
     /// The next batch that a correct consensus machine could hand over.
-    pub(super) fn batch(&mut self, random: &mut Random) -> (Seq, Vec<Record>) {
-        let group = random.group();
+    pub(super) fn batch(&mut self, random: &mut Rng) -> (Seq, Vec<Record>) {
+        let group = group(random);
         let log = self.now.get(&group).cloned().unwrap_or_default();
         let mut records = Vec::new();
         match random.below(16) {
@@ -196,7 +182,7 @@ impl Model {
         (self.seq, records)
     }
 
-    fn persist(&mut self, log: &Log, random: &mut Random) -> Persist {
+    fn persist(&mut self, log: &Log, random: &mut Rng) -> Persist {
         let last_term = log.entries.values().next_back().map_or(log.start.term, |e| e.term);
         let known = log.hard_state.term.max(last_term);
         let term = Term(known.0.max(1) + u64::from(random.below(6) == 0));
@@ -221,7 +207,7 @@ impl Model {
         Persist { seq: Seq(0), hard_state, entries }
     }
 
-    fn entry(&mut self, index: u64, term: Term, time: GroupTime, random: &mut Random) -> Entry {
+    fn entry(&mut self, index: u64, term: Term, time: GroupTime, random: &mut Rng) -> Entry {
         self.serial += 1;
         let len = match random.below(20) {
             0 => random.below(20_000),
@@ -246,7 +232,7 @@ fn membership(serial: u64) -> Membership {
     Membership { members: vec![member], removed: vec![NodeId(serial + 1)] }
 }
 
-fn release(group: GroupId, log: &Log, random: &mut Random) -> Option<Record> {
+fn release(group: GroupId, log: &Log, random: &mut Rng) -> Option<Record> {
     let commit = log.hard_state.commit.max(log.start.index);
     let applied = LogIndex(log.start.index.0 + random.below(commit.0 - log.start.index.0 + 1));
     let index = LogIndex(log.start.index.0 + random.below(applied.0 - log.start.index.0 + 1));
@@ -256,7 +242,7 @@ fn release(group: GroupId, log: &Log, random: &mut Random) -> Option<Record> {
     Some(Record::Release { group, start, membership: membership(index.0), generation, applied })
 }
 
-fn install(group: GroupId, log: &Log, random: &mut Random) -> Record {
+fn install(group: GroupId, log: &Log, random: &mut Rng) -> Record {
     let index = LogIndex(log.last().0 + 1 + random.below(50));
     let term = log.entries.values().next_back().map_or(log.start.term, |e| e.term);
     let start = LogStart { index, term: term.max(log.hard_state.term), time: GroupTime(index.0) };

@@ -13,17 +13,18 @@ struct Allowed {
     ours: &'static [&'static str],
 }
 
-const TABLE: [Allowed; 14] = [
-    Allowed { folder: "core/engine", ours: &[] },
+const TABLE: [Allowed; 15] = [
+    Allowed { folder: "core/rng", ours: &[] },
+    Allowed { folder: "core/engine", ours: &["rng"] },
     // docs/decisions/0002-wal-speaks-consensus-types.md
     Allowed { folder: "core/wal", ours: &["consensus"] },
-    Allowed { folder: "core/consensus", ours: &[] },
-    Allowed { folder: "core/kv", ours: &["engine"] },
-    Allowed { folder: "core/outcall", ours: &[] },
-    Allowed { folder: "core/global-txn", ours: &["kv", "outcall"] },
+    Allowed { folder: "core/consensus", ours: &["rng"] },
+    Allowed { folder: "core/kv", ours: &["rng", "engine"] },
+    Allowed { folder: "core/outcall", ours: &["rng"] },
+    Allowed { folder: "core/global-txn", ours: &["rng", "kv", "outcall"] },
     Allowed {
         folder: "core/node",
-        ours: &["engine", "wal", "consensus", "kv", "outcall", "global-txn"],
+        ours: &["rng", "engine", "wal", "consensus", "kv", "outcall", "global-txn"],
     },
     Allowed { folder: "shell/wire", ours: &[] },
     Allowed { folder: "shell/client", ours: &["wire"] },
@@ -31,6 +32,7 @@ const TABLE: [Allowed; 14] = [
     Allowed {
         folder: "shell/server",
         ours: &[
+            "rng",
             "engine",
             "wal",
             "consensus",
@@ -45,9 +47,9 @@ const TABLE: [Allowed; 14] = [
     },
     Allowed {
         folder: "sim",
-        ours: &["engine", "wal", "consensus", "kv", "outcall", "global-txn", "node"],
+        ours: &["rng", "engine", "wal", "consensus", "kv", "outcall", "global-txn", "node"],
     },
-    Allowed { folder: "bench", ours: &["wire"] },
+    Allowed { folder: "bench", ours: &["rng", "wire"] },
     Allowed { folder: "e2e", ours: &["wire"] },
 ];
 

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use quorate_rng::Rng;
+
 use crate::GroupTime;
 
 /// The group's clock while this node leads.
@@ -37,28 +39,10 @@ impl Clock {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, good enough to tell timeouts apart.
-#[derive(Debug)]
-pub(super) struct Rng(u64);
-
-impl Rng {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A duration in `[base, 2 * base)`, in whole microseconds: Raft's randomized timeout (5.2).
-    pub(super) fn timeout(&mut self, base: Duration) -> Duration {
-        let micros = (base.as_micros() as u64).max(1);
-        base + Duration::from_micros(self.next() % micros)
-    }
+/// A duration in `[base, 2 * base)`, in whole microseconds: Raft's randomized timeout (5.2).
+pub(super) fn timeout(rng: &mut Rng, base: Duration) -> Duration {
+    let micros = (base.as_micros() as u64).max(1);
+    base + Duration::from_micros(rng.below(micros))
 }
 
 #[cfg(test)]
@@ -90,7 +74,7 @@ mod tests {
     #[test]
     fn timeouts_spread_over_the_interval() {
         let mut rng = Rng::new(7);
-        let drawn: Vec<_> = (0..1_000).map(|_| rng.timeout(CAP)).collect();
+        let drawn: Vec<_> = (0..1_000).map(|_| timeout(&mut rng, CAP)).collect();
         assert!(drawn.iter().all(|t| (CAP..CAP * 2).contains(t)));
         assert!(drawn.iter().any(|t| *t < CAP * 11 / 10));
         assert!(drawn.iter().any(|t| *t > CAP * 19 / 10));

@@ -46,8 +46,9 @@ mod witness;
 
 use std::time::Duration;
 
+use quorate_rng::Rng;
+
 use self::candidate::Candidate;
-use self::clock::Rng;
 use self::disk::Disk;
 use self::follower::Follower;
 pub use self::halt::Halt;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::follower::Follower;
-use super::{Raft, State};
+use super::{Raft, State, clock};
 use crate::{Body, NodeId, Output, Seq, Term};
 
 impl Raft {
@@ -84,7 +84,7 @@ impl Raft {
         let wait = if self.members.is_sole_voter(self.config.id) {
             Duration::ZERO
         } else {
-            self.rng.timeout(self.config.election_timeout)
+            clock::timeout(&mut self.rng, self.config.election_timeout)
         };
         self.election_at = self.now + wait;
     }

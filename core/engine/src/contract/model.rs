@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
+use quorate_rng::Rng;
 
 use super::{ALL, Subject, pairs};
 use crate::{Direction, Engine, Pair, Read};
@@ -12,16 +13,12 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const OPERATIONS: u64 = 4_000;
 
-/// A small generator (splitmix64): the suite must not depend on anything random.
-struct Random(u64);
+/// Draws from a seed: the suite must not depend on anything random.
+struct Random(Rng);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
+        self.0.below(n)
     }
 
     /// Few different keys, one of another's prefix, with zeros and high bytes.
@@ -59,7 +56,7 @@ pub(super) fn random_operations<S: Subject>(subject: &mut S, seed: u64) {
         live: Model::new(),
         published: Model::new(),
         kept: Vec::new(),
-        random: Random(seed),
+        random: Random(Rng::new(seed)),
     };
     for n in 1..=OPERATIONS {
         match run.random.below(100) {

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use quorate_rng::Rng;
 
 use super::participants::Named;
 use crate::api::{Body, BranchRequest, Progress, Reply, Request, RequestId, WorkflowOutcome};
 use crate::gid::GlobalTxnId;
 use crate::record::{Class, Content, Kind, Options, Row, RowStatus, Status, Step};
-use crate::rng::Rng;
 
 /// What a request led to so far.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_outcall::{CallFailure, CallResult};
+use quorate_rng::Rng;
 
 use super::agent::{Agent, Told};
 use super::cluster::{Cluster, Outgoing};
@@ -25,7 +26,6 @@ use super::participants::{Named, Participants};
 use crate::api::{Config, RequestId};
 use crate::planted::Bug;
 use crate::record::{Kind, Record, RowStatus, Status};
-use crate::rng::Rng;
 use crate::transition::assert_lawful;
 
 const SEEDS: u64 = 300;

@@ -64,6 +64,21 @@ impl Writer {
         self.number(((number << 1) ^ (number >> 63)).cast_unsigned());
     }
 
+    /// Up to eight flags as the bits of a byte, the first one lowest.
+    pub fn flags<const N: usize>(&mut self, flags: [bool; N]) {
+        const { assert!(N <= 8) };
+        self.byte(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
+    }
+
+    /// The byte of an enum value: its place in the table of all values.
+    ///
+    /// # Panics
+    /// When the table does not hold it.
+    pub fn place<T: PartialEq>(&mut self, value: &T, table: &[T]) {
+        let place = table.iter().position(|other| other == value);
+        self.byte(place.expect("the table holds every value") as u8);
+    }
+
     /// A length and the bytes.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
@@ -136,6 +151,27 @@ impl<'a> Reader<'a> {
     /// `Truncated`, `Number`.
     pub fn small(&mut self) -> Result<u32, DecodeError> {
         u32::try_from(self.number()?).map_err(|_| DecodeError::Number)
+    }
+
+    /// As many flags as were written.
+    ///
+    /// # Errors
+    /// `Truncated`; `Tag` for a flag that does not exist.
+    pub fn flags<const N: usize>(&mut self) -> Result<[bool; N], DecodeError> {
+        const { assert!(N <= 8) };
+        let byte = self.byte()?;
+        if u32::from(byte) >> N != 0 {
+            return Err(DecodeError::Tag);
+        }
+        Ok(std::array::from_fn(|bit| byte >> bit & 1 == 1))
+    }
+
+    /// An enum value by its place in the table of all values.
+    ///
+    /// # Errors
+    /// `Truncated`; `Tag` for a value that does not exist.
+    pub fn place<T: Copy>(&mut self, table: &[T]) -> Result<T, DecodeError> {
+        table.get(usize::from(self.byte()?)).copied().ok_or(DecodeError::Tag)
     }
 
     /// A number of things that follow, each at least one byte long: never more than are left.

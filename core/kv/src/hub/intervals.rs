@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use quorate_rng::Rng;
 
 type Link<T> = Option<Box<Node<T>>>;
 
@@ -61,12 +62,12 @@ impl<T> Node<T> {
 #[derive(Debug)]
 pub(super) struct Intervals<T> {
     root: Link<T>,
-    priorities: u64,
+    priorities: Rng,
 }
 
 impl<T> Default for Intervals<T> {
     fn default() -> Self {
-        Self { root: None, priorities: 0 }
+        Self { root: None, priorities: Rng::new(0) }
     }
 }
 
@@ -77,12 +78,11 @@ impl<T: Ord + Copy> Intervals<T> {
             node.members.insert(member);
             return;
         }
-        self.priorities = self.priorities.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let node = Node {
             greatest_end: interval.end.clone(),
             interval,
             members: BTreeSet::from([member]),
-            priority: mix(self.priorities),
+            priority: self.priorities.next(),
             left: None,
             right: None,
         };
@@ -102,13 +102,6 @@ impl<T: Ord + Copy> Intervals<T> {
     pub(super) fn holding(&self, key: &[u8], found: &mut impl FnMut(T)) {
         visit(&self.root, key, found);
     }
-}
-
-/// The finaliser of splitmix64.
-fn mix(mut number: u64) -> u64 {
-    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 fn find<'t, T>(link: &'t mut Link<T>, interval: &Interval) -> Option<&'t mut Node<T>> {

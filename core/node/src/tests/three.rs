@@ -51,6 +51,75 @@ fn a_minority_refuses_and_the_rest_goes_on() {
 }
 
 #[test]
+fn what_a_lost_leader_was_asked_for_is_refused_once_that_is_certain() {
+    let (mut world, leader) = three();
+    let asked = follower(leader);
+    world.cut = vec![leader];
+    // Nobody knows yet that the leader is gone: these are sent to it.
+    let lost = [world.put(asked, "lost", "v"), world.put(leader, "stranded", "v")];
+    world.run(Duration::from_secs(3));
+    assert_ne!(world.leader(), Some(leader));
+    assert_eq!(world.revision(lost[0]), Err(Failure::LeaderChanged));
+    assert!(!world.replies.contains_key(&lost[1]), "the old leader has heard nothing");
+    world.cut.clear();
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.revision(lost[1]), Err(Failure::LeaderChanged));
+    for key in ["lost", "stranded"] {
+        assert_eq!(world.get(asked, key), Ok(None));
+    }
+    let again = world.put(asked, "lost", "v");
+    world.run(Duration::from_millis(200));
+    assert!(world.revision(again).is_ok());
+}
+
+#[test]
+fn what_a_lost_leader_had_replicated_succeeds() {
+    let (mut world, leader) = three();
+    let asked = follower(leader);
+    world.disks_run = false;
+    let request = world.put(asked, "k", "v");
+    // The others have the entry; that it is committed is for the next leader to find out.
+    world.cut = vec![leader];
+    world.disks_run = true;
+    world.run(Duration::from_secs(3));
+    assert_ne!(world.leader(), Some(leader));
+    assert!(world.revision(request).is_ok());
+    assert_eq!(world.get(asked, "k"), Ok(Some("v".into())));
+}
+
+#[test]
+fn what_a_snapshot_jumped_over_stays_unknown() {
+    let small = |id| crate::Config { table_bytes: 2_000, log_cache_bytes: 1_000, ..config(id) };
+    let mut world = World::new((1..=3).map(small).collect());
+    world.run(Duration::from_secs(5));
+    let leader = world.leader().expect("a leader");
+    let (asked, third) = (follower(leader), follower(follower(leader)));
+    world.disks_run = false;
+    let request = world.put(asked, "k", "v");
+    world.cut = vec![asked];
+    world.sync(third);
+    world.sync(leader);
+    world.disks_run = true;
+    for i in 0..60 {
+        world.put(leader, &format!("k{i}"), "a value of some length");
+        for id in [leader, third] {
+            if std::mem::take(&mut world.servers.get_mut(&id).expect("it").sealed) > 0 {
+                complete_checkpoints(&mut world, id);
+            }
+        }
+    }
+    world.cut.clear();
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.get(asked, "k"), Ok(Some("v".into())), "it came with the snapshot");
+    world.ask(leader, Request::MoveLeader { to: NodeId(third) });
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.leader(), Some(third));
+    assert!(!world.replies.contains_key(&request), "it was applied: no later term refuses it");
+    world.run(Duration::from_secs(7));
+    assert_eq!(world.revision(request), Err(Failure::Timeout));
+}
+
+#[test]
 fn leadership_moves_when_asked() {
     let (mut world, leader) = three();
     let to = NodeId(follower(leader));

@@ -155,6 +155,8 @@ fn json_rpc_has_its_codes() -> Result<()> {
     becomes(&dtm, "rpc", "failed ")?;
     let (_, said) = rpc(&dtm, &call("submit", named("rpc", "tcc")))?;
     assert_eq!(said["error"]["code"], -32_901, "{said}");
+    let stands = json!({ "http": 409, "status": "failed", "state": "rolled_back" });
+    assert_eq!(said["error"]["data"], stands, "{said}");
     Ok(())
 }
 
@@ -167,5 +169,7 @@ fn still_going_on_is_an_internal_error_over_json_rpc() -> Result<()> {
     let call = json!({ "jsonrpc": "2.0", "id": "9", "method": "submit", "params": body });
     let (_, said) = rpc(&dtm, &call.to_string())?;
     assert_eq!(said["error"]["code"], -32_603, "{said}");
+    let stands = json!({ "http": 425, "status": "submitted", "state": "running" });
+    assert_eq!(said["error"]["data"], stands, "{said}");
     Ok(())
 }

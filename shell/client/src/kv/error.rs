@@ -54,7 +54,10 @@ impl Attempt {
             return Self::Open(said());
         }
         let message = status.message();
-        if message.ends_with("no leader") || message.ends_with("too many requests") {
+        // Of a write, too, the last one says that it is certain: what was meant for a lost leader is refused once no
+        // later one can have it.
+        let nothing = ["no leader", "too many requests", "leader changed"];
+        if nothing.iter().any(|words| message.ends_with(words)) {
             return Self::DidNothing(said());
         }
         match status.code() {
@@ -93,13 +96,13 @@ mod tests {
         let of = |code, text: &str| Attempt::of(&Status::new(code, text));
         for (code, text) in [
             (Code::Unavailable, "etcdserver: no leader"),
+            (Code::Unavailable, "etcdserver: leader changed"),
             (Code::Unknown, "etcdserver: too many requests"),
         ] {
             assert!(matches!(of(code, text), Attempt::DidNothing(_)), "{text}");
         }
         for (code, text) in [
             (Code::Unavailable, "etcdserver: request timed out"),
-            (Code::Unavailable, "etcdserver: leader changed"),
             (Code::Unavailable, "etcdserver: server stopped"),
             (Code::Unknown, "transport"),
             (Code::Cancelled, "Timeout expired"),

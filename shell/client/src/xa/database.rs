@@ -1,5 +1,6 @@
 //! What XA needs of a database.
 
+use std::fmt;
 use std::time::Duration;
 
 use sqlx::{Connection, Database};
@@ -15,6 +16,16 @@ pub enum Verdict {
     Commit,
     /// As if it had not been.
     Rollback,
+}
+
+/// Its verb in SQL.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Commit => "commit",
+            Self::Rollback => "rollback",
+        })
+    }
 }
 
 /// A prepared transaction of the database.

@@ -36,11 +36,7 @@ impl XaDatabase for MySql {
         verdict: Verdict,
         xid: &Xid,
     ) -> Result<bool, Error> {
-        let verb = match verdict {
-            Verdict::Commit => "commit",
-            Verdict::Rollback => "rollback",
-        };
-        unless(NO_SUCH, run(connection, format!("xa {verb} '{xid}'")).await)
+        unless(NO_SUCH, run(connection, format!("xa {verdict} '{xid}'")).await)
     }
 
     async fn prepared(connection: &mut MySqlConnection) -> Result<Vec<Prepared>, Error> {

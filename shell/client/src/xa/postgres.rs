@@ -39,11 +39,7 @@ impl XaDatabase for Postgres {
         verdict: Verdict,
         xid: &Xid,
     ) -> Result<bool, Error> {
-        let verb = match verdict {
-            Verdict::Commit => "commit",
-            Verdict::Rollback => "rollback",
-        };
-        match run(connection, format!("{verb} prepared '{xid}'")).await {
+        match run(connection, format!("{verdict} prepared '{xid}'")).await {
             Err(Error::Database(error)) if code(&error).as_deref() == Some(NO_SUCH) => Ok(false),
             result => result.map(|()| true),
         }

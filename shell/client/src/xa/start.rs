@@ -85,9 +85,7 @@ impl Xa {
     /// # Errors
     /// As [`Self::submit`].
     pub async fn abort(&self, reason: &str) -> Result<(), Error> {
-        let mut body = self.body.clone();
-        body.insert("rollback_reason".to_owned(), reason.into());
-        self.coordinator.abort(&body).await
+        self.coordinator.abort_for(reason, &self.body).await
     }
 }
 

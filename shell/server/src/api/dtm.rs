@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `received` | a request's body, bounded |
-//! | `lenient`, `body`, `branch`, `query` | what clients send, to the machine's requests |
+//! | `json`, `lenient`, `body`, `branch`, `query` | what clients send, to the machine's requests |
 //! | `answer`, `show`, `time` | outcomes, transactions and branches, to what clients read |
 //! | `rpc`, `grpc` | the same over JSON-RPC; over gRPC, on the same port |
 //! | `topics` | who hears of a message |
@@ -24,6 +24,7 @@ mod branch;
 pub(crate) mod figures;
 mod gid;
 mod grpc;
+mod json;
 mod lenient;
 mod query;
 mod received;
@@ -38,7 +39,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use quorate_global_txn::{GlobalTxnId, Kind, Reply, Status};
 use quorate_kv::{ReadError, View};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 pub use accept::start;
@@ -51,8 +52,9 @@ use crate::grpc as wire;
 use crate::grpc::Body;
 use crate::handle::Handle;
 use crate::metrics::Metrics;
-use answer::Problem;
-use lenient::{Object, Unreadable, object};
+use answer::{Answer, Problem};
+use json::Object;
+use lenient::{Unreadable, object};
 use query::Query;
 use received::BODY_TIME;
 
@@ -82,13 +84,17 @@ pub struct Api {
     pub trace: Trace,
 }
 
-type Outcome = Result<Value, Problem>;
+type Outcome = Result<Answer, Problem>;
 
 /// Answers a request, and counts it.
 pub(crate) async fn call(api: &Api, request: Request<Incoming>) -> Response<Body> {
     let is_grpc = wire::is_grpc(request.headers());
     let begun = api.metrics.dtm.begin(is_grpc, request.uri().path());
-    let response = if is_grpc { grpc::call(api, request).await } else { plain(api, request).await };
+    // What is large and seldom is on its own, so that each request does not have to be as large.
+    let response = match is_grpc {
+        true => Box::pin(grpc::call(api, request)).await,
+        false => plain(api, request).await,
+    };
     let code = response.headers().get("grpc-status");
     let is_ok = response.status().as_u16() < 400 && code.is_none_or(|code| code == "0");
     api.metrics.dtm.end(begun, is_ok);
@@ -99,7 +105,7 @@ async fn plain(api: &Api, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let (path, query) = (parts.uri.path(), Query(parts.uri.query().unwrap_or_default()));
     if path == "/api/ping" {
-        return answer::response(Ok(json!({ "msg": "pong" })));
+        return answer::response(Ok(json!({ "msg": "pong" }).into()));
     }
     let is_rpc = path == "/api/json-rpc";
     let name = path.strip_prefix(BASE).unwrap_or_default();
@@ -108,7 +114,7 @@ async fn plain(api: &Api, request: Request<Incoming>) -> Response<Body> {
         return found.unwrap_or_else(|failure| answer::response(Err(failure.into())));
     }
     if parts.method == Method::GET {
-        return answer::response(get(api, name, query).await);
+        return answer::response(Box::pin(get(api, name, query)).await);
     }
     if parts.method == Method::DELETE
         && let Some(request) = topics::deletion(name)
@@ -123,16 +129,16 @@ async fn plain(api: &Api, request: Request<Incoming>) -> Response<Body> {
         Err(problem) => return answer::response(Err(problem)),
     };
     if is_rpc {
-        return over_rpc(api, &body).await;
+        return Box::pin(over_rpc(api, &body)).await;
     }
     answer::response(post(api, name, &body).await)
 }
 
 async fn get(api: &Api, name: &str, query: Query<'_>) -> Outcome {
     match name {
-        "version" => Ok(version()),
-        "newGid" => Ok(new_gid()),
-        "query" => one(api, query).await,
+        "version" => Ok(version().into()),
+        "newGid" => Ok(new_gid().into()),
+        "query" => one(api, query).await.map(Answer::Value),
         "all" => all(api, query).await,
         "resetCronTime" => reset_cron_time(api, query).await,
         "queryKV" => topics::query(api, query).await,
@@ -168,16 +174,15 @@ fn is_post(name: &str) -> bool {
 }
 
 async fn post(api: &Api, name: &str, body: &[u8]) -> Outcome {
-    let json = object(body)?;
-    let request = request(name, &json)?;
+    let request = request(name, &object(body)?)?;
     ask(api, request, body.len()).await
 }
 
 /// A body of a POST as a request to the machine.
-fn request(name: &str, json: &Map<String, Value>) -> Result<quorate_global_txn::Request, Problem> {
+fn request(name: &str, object: &Object<'_>) -> Result<quorate_global_txn::Request, Problem> {
     use quorate_global_txn::Request as Wanted;
-    let text = |name| Object(json).text(name).map(str::to_owned);
-    let boxed = || body::body(json).map(Box::new);
+    let text = |name| object.text(name).map(str::to_owned);
+    let boxed = || body::body(object).map(Box::new);
     Ok(match name {
         "prepare" => Wanted::Prepare(boxed()?),
         "submit" => Wanted::Submit(boxed()?),
@@ -189,9 +194,9 @@ fn request(name: &str, json: &Map<String, Value>) -> Result<quorate_global_txn::
         },
         "forceStop" => Wanted::ForceStop { gid: text("gid")? },
         "resetNextCronTime" => Wanted::RetryNow { gid: text("gid")? },
-        "registerBranch" => Wanted::RegisterBranch(Box::new(branch::branch(json, "")?)),
-        "registerTccBranch" => Wanted::RegisterBranch(Box::new(branch::branch(json, "tcc")?)),
-        "registerXaBranch" => Wanted::RegisterBranch(Box::new(branch::branch(json, "xa")?)),
+        "registerBranch" => Wanted::RegisterBranch(Box::new(branch::branch(object, "")?)),
+        "registerTccBranch" => Wanted::RegisterBranch(Box::new(branch::branch(object, "tcc")?)),
+        "registerXaBranch" => Wanted::RegisterBranch(Box::new(branch::branch(object, "xa")?)),
         _ => return Err(Problem::NotFound),
     })
 }
@@ -199,8 +204,8 @@ fn request(name: &str, json: &Map<String, Value>) -> Result<quorate_global_txn::
 async fn ask(api: &Api, mut request: quorate_global_txn::Request, bytes: usize) -> Outcome {
     api.trace.add(&mut request);
     match api.handle.global_txn(request, bytes).await? {
-        Reply::Done => Ok(answer::success()),
-        Reply::Progress(progress) => Ok(show::progress(&progress)),
+        Reply::Done => Ok(Answer::Success),
+        Reply::Progress(progress) => Ok(show::progress(&progress).into()),
         Reply::Refused(refused) => Err(Problem::Refused(refused)),
     }
 }
@@ -218,7 +223,7 @@ async fn over_rpc(api: &Api, body: &[u8]) -> Response<Body> {
         rpc::Method::RegisterBranch => "registerBranch",
     };
     let outcome = match request(name, &call.params) {
-        _ if call.method == rpc::Method::NewGid => Ok(new_gid()),
+        _ if call.method == rpc::Method::NewGid => Ok(new_gid().into()),
         Ok(request) => ask(api, request, body.len()).await,
         Err(problem) => Err(problem),
     };
@@ -226,7 +231,7 @@ async fn over_rpc(api: &Api, body: &[u8]) -> Response<Body> {
     answer::json_response(status, &value)
 }
 
-async fn one(api: &Api, query: Query<'_>) -> Outcome {
+async fn one(api: &Api, query: Query<'_>) -> Result<Value, Problem> {
     let text = query.text("gid");
     if text.is_empty() {
         return Err(Unreadable("no gid specified".to_owned()).into());
@@ -253,7 +258,7 @@ async fn all(api: &Api, query: Query<'_>) -> Outcome {
         let found = one(api, query).await?;
         let transaction = found.get("transaction").filter(|transaction| !transaction.is_null());
         let transactions = transaction.map(|transaction| json!([transaction]));
-        return Ok(json!({ "transactions": transactions, "next_position": position }));
+        return Ok(json!({ "transactions": transactions, "next_position": position }).into());
     }
     let limit = query.number("limit")?.unwrap_or(PAGE.0).clamp(1, PAGE.1) as usize;
     let filter = filter(query)?;
@@ -264,7 +269,8 @@ async fn all(api: &Api, query: Query<'_>) -> Outcome {
     };
     let next = found.next.map(|place| String::from_utf8_lossy(&place).into_owned());
     let transactions: Vec<_> = found.txns.iter().map(show::transaction).collect();
-    Ok(json!({ "transactions": transactions, "next_position": next.unwrap_or_default() }))
+    let next = next.unwrap_or_default();
+    Ok(json!({ "transactions": transactions, "next_position": next }).into())
 }
 
 /// `None` if nothing can match.
@@ -300,7 +306,7 @@ async fn reset_cron_time(api: &Api, query: Query<'_>) -> Outcome {
             woken += 1;
         }
     }
-    Ok(json!({ "succeed_count": woken, "has_remaining": has_remaining }))
+    Ok(json!({ "succeed_count": woken, "has_remaining": has_remaining }).into())
 }
 
 /// Reads everything acknowledged so far, on the pool.

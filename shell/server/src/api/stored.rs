@@ -1,8 +1,9 @@
 //! Global transactions as they lie in the keyspace, read from a view: what all faces that show them share.
 //!
 //! Every walk is bounded: it ends at its limit, or when it has looked at so many records, and then says where the next
-//! one goes on. Lists are walked in one of two orders: all transactions by name, or those that have not ended in
-//! the order in which there is something to do for them, which costs nothing for those that have.
+//! one goes on. Lists are walked in one of three orders: all transactions by name; those that have not ended in
+//! the order in which there is something to do for them, which costs nothing for those that have; or these, in the
+//! order in which they ended.
 
 use quorate_engine::{EngineError, Read};
 use quorate_global_txn::{
@@ -177,6 +178,8 @@ pub(crate) enum Order {
     /// Those that have not ended, by when there is something to do for them. One whose time changes during a walk
     /// may be met twice, or not at all.
     Due,
+    /// Those that have ended, the earliest first.
+    Ended,
 }
 
 impl Order {
@@ -184,6 +187,7 @@ impl Order {
         match self {
             Self::Gid => keys::records_behind(place),
             Self::Due => keys::due_behind(place),
+            Self::Ended => keys::done_behind(place),
         }
     }
 
@@ -194,15 +198,20 @@ impl Order {
         pair: &KeyValue,
         filter: &Filter,
     ) -> Result<Option<Stored>, ReadError> {
-        let (gid, found) = match self {
-            Self::Gid => (keys::gid_of_record(&pair.key), None),
-            Self::Due => {
-                let gid = keys::gid_of_due(&pair.key);
-                let found = gid.as_ref().map(|gid| record(view, gid)).transpose()?.flatten();
-                (gid, Some(found.ok_or_else(|| corrupt(&"due, and not there"))?))
+        let gid = match self {
+            Self::Gid => keys::gid_of_record(&pair.key),
+            Self::Due => keys::gid_of_due(&pair.key),
+            Self::Ended => keys::gid_of_done(&pair.key),
+        };
+        let gid = gid.ok_or_else(|| corrupt(&"a key"))?;
+        let found = match self {
+            Self::Gid => None,
+            Self::Due | Self::Ended => {
+                let found = record(view, &gid)?;
+                Some(found.ok_or_else(|| corrupt(&"in an index, and not there"))?)
             }
         };
-        let (gid, pair) = (gid.ok_or_else(|| corrupt(&"a key"))?, found.as_ref().unwrap_or(pair));
+        let pair = found.as_ref().unwrap_or(pair);
         if !filter.may_match(&pair.value) {
             return Ok(None);
         }

@@ -28,7 +28,6 @@ mod deed;
 mod options;
 mod order;
 mod progress;
-mod random;
 mod run;
 mod service;
 mod story;

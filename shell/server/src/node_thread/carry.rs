@@ -115,7 +115,6 @@ impl Driver {
         let short = records.len() <= MAX_INLINE_SYNC_RECORDS
             && records.iter().map(Record::size).sum::<usize>() <= MAX_INLINE_SYNC_BYTES;
         let recent = Duration::from_micros(self.parts.wal.syncs().recent_us());
-        let idle = self.parts.inbox.is_empty() && !self.parts.node.has_unapplied();
-        short && recent <= MAX_INLINE_SYNC && idle
+        short && recent <= MAX_INLINE_SYNC && !self.parts.node.has_unapplied()
     }
 }

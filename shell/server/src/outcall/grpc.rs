@@ -12,6 +12,7 @@ use quorate_outcall::{AttemptResult, Call, CallFailure, Target};
 
 use super::Caller;
 use super::connect::{self, Body, Http2};
+use super::draft::Draft;
 use super::error::{bad_answer, body, broken, unreachable, worse};
 use super::http::{add_headers, bad_request, in_time};
 use super::limits::MAX_ANSWER_BYTES;
@@ -48,8 +49,8 @@ impl Caller {
         let url = self.at_home(&call.url);
         let target = Target::parse(&url, call.wire)?;
         let (host, turn) = Host::of(&target, address);
-        let request = compose(call, &host, target.path, timeout)?;
-        let response = self.ask(&host, turn, request).await?;
+        let draft = Draft::new(|| compose(call, &host, target.path, timeout))?;
+        let response = self.ask(&host, turn, draft).await?;
         read(response).await
     }
 
@@ -57,19 +58,19 @@ impl Caller {
         &self,
         host: &Host,
         turn: usize,
-        request: Request<Body>,
+        mut draft: Draft<impl Fn() -> Result<Request<Body>, CallFailure>>,
     ) -> Result<Response<Incoming>, CallFailure> {
         let addresses = self.names.addresses(host, turn).await?;
-        let mut why = unreachable("no address");
+        let mut why = None;
         for (i, at) in addresses.iter().enumerate() {
             let last = i + 1 == addresses.len();
-            match self.ask_at(host, *at, last, &request).await {
-                Err(failure @ CallFailure::Unreachable(_)) => why = failure,
+            match self.ask_at(host, *at, last, &mut draft).await {
+                Err(failure @ CallFailure::Unreachable(_)) => why = Some(failure),
                 other => return other,
             }
         }
         self.names.forget(host);
-        Err(why)
+        Err(why.unwrap_or_else(|| unreachable("no address")))
     }
 
     /// Asks over the shared connection; once more over a new one if that was there before, and is dead now.
@@ -78,12 +79,12 @@ impl Caller {
         host: &Host,
         at: SocketAddr,
         last: bool,
-        request: &Request<Body>,
+        draft: &mut Draft<impl Fn() -> Result<Request<Body>, CallFailure>>,
     ) -> Result<Response<Incoming>, CallFailure> {
         let place = Place::new(host, at);
         let (opening, kept) = self.share(&place, host);
         let mut sender = in_time(last, opening.clone()).await?;
-        let failure = match exchange(&mut sender, request.clone()).await {
+        let failure = match exchange(&mut sender, draft.take()?).await {
             Ok(response) => return Ok(response),
             Err(failure) => failure,
         };
@@ -96,14 +97,16 @@ impl Caller {
             return Err(failure);
         }
         match in_time(last, self.share(&place, host).0).await {
-            Ok(mut sender) => exchange(&mut sender, request.clone()).await,
+            Ok(mut sender) => exchange(&mut sender, draft.take()?).await,
             Err(later) => Err(worse(failure, later)),
         }
     }
 
     fn share(&self, place: &Place, host: &Host) -> (Opening, bool) {
-        let (tls, host, at) = (self.tls.clone(), host.clone(), place.at);
-        self.pool.share(place, || async move { connect::http2(&tls, &host, at).await }.boxed())
+        self.pool.share(place, || {
+            let (tls, host, at) = (self.tls.clone(), host.clone(), place.at);
+            async move { connect::http2(&tls, &host, at).await }.boxed()
+        })
     }
 }
 
@@ -133,8 +136,7 @@ fn compose(
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     let not_reserved =
         |(name, _): &&(String, String)| !name.to_ascii_lowercase().starts_with("grpc-");
-    let fields: Vec<_> = call.headers.iter().filter(not_reserved).cloned().collect();
-    add_headers(headers, &fields, &OURS)?;
+    add_headers(headers, call.headers.iter().filter(not_reserved), &OURS)?;
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     // At most eight digits.

@@ -1,15 +1,18 @@
 //! An attempt over HTTP/1.1.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use quorate_outcall::{AttemptResult, Call, CallFailure, Method, Target, Wire};
 
 use super::connect::{self, Body, Http1};
+use super::draft::Draft;
 use super::error::{bad_answer, body, broken, unreachable, worse};
 use super::limits::{CONNECT_TIME, MAX_ANSWER_BYTES, MAX_REDIRECTS, SETTLE_TIME};
 use super::names::Host;
@@ -50,12 +53,12 @@ impl Caller {
         address: u32,
         parting: &mut Parting,
     ) -> Result<AttemptResult, CallFailure> {
-        let mut hop = Hop::first(&self.at_home(&call.url), method);
+        let mut hop = Hop::first(self.at_home(&call.url), method);
         for _ in 0..=MAX_REDIRECTS {
             let target = Target::parse(&hop.url, call.wire)?;
             let (host, turn) = Host::of(&target, address);
-            let request = compose(call, &hop, &host, target.path)?;
-            let (response, connection) = self.send(&host, turn, request).await?;
+            let draft = Draft::new(|| compose(call, &hop, &host, target.path))?;
+            let (response, connection) = self.send(&host, turn, draft).await?;
             let (head, body) = read(response).await?;
             parting.push(connection);
             match hop.follow(head.status, &head.headers) {
@@ -70,12 +73,12 @@ impl Caller {
     }
 
     /// The URL as it is reached from here.
-    pub(super) fn at_home(&self, url: &str) -> String {
+    pub(super) fn at_home<'a>(&self, url: &'a str) -> Cow<'a, str> {
         if !self.localhost_is_docker_host {
-            return url.to_owned();
+            return url.into();
         }
         let around = "host.docker.internal";
-        url.replacen("localhost", around, 1).replacen("127.0.0.1", around, 1)
+        url.replacen("localhost", around, 1).replacen("127.0.0.1", around, 1).into()
     }
 
     /// Sends a request to the first of a host's addresses that takes a connection, and waits for the answer to begin.
@@ -83,19 +86,19 @@ impl Caller {
         &self,
         host: &Host,
         turn: usize,
-        request: Request<Body>,
+        mut draft: Draft<impl Fn() -> Result<Request<Body>, CallFailure>>,
     ) -> Result<(Response<Incoming>, Connection), CallFailure> {
         let addresses = self.names.addresses(host, turn).await?;
-        let mut why = unreachable("no address");
+        let mut why = None;
         for (i, at) in addresses.iter().enumerate() {
             let last = i + 1 == addresses.len();
-            match self.send_to(host, *at, last, &request).await {
-                Err(failure @ CallFailure::Unreachable(_)) => why = failure,
+            match self.send_to(host, *at, last, &mut draft).await {
+                Err(failure @ CallFailure::Unreachable(_)) => why = Some(failure),
                 other => return other,
             }
         }
         self.names.forget(host);
-        Err(why)
+        Err(why.unwrap_or_else(|| unreachable("no address")))
     }
 
     /// Sends it over a kept connection; if there is none, or that turns out to be dead, over a new one.
@@ -104,20 +107,21 @@ impl Caller {
         host: &Host,
         at: SocketAddr,
         last: bool,
-        request: &Request<Body>,
+        draft: &mut Draft<impl Fn() -> Result<Request<Body>, CallFailure>>,
     ) -> Result<(Response<Incoming>, Connection), CallFailure> {
         let place = Place::new(host, at);
         let mut before = None;
         if let Some(kept) = self.pool.take(&place) {
-            match exchange(kept, place.clone(), request.clone()).await {
+            match exchange(kept, place.clone(), draft.take()?).await {
                 Err(dead @ (CallFailure::Broken(_) | CallFailure::Unreachable(_))) => {
                     before = Some(dead);
                 }
                 other => return other,
             }
         }
-        match (self.connect(host, at, last).await, before) {
-            (Ok(new), _) => exchange(new, place, request.clone()).await,
+        // Seldom, and a large future: on its own, so that each attempt does not have to be as large.
+        match (Box::pin(self.connect(host, at, last)).await, before) {
+            (Ok(new), _) => exchange(new, place, draft.take()?).await,
             (Err(failure), None) => Err(failure),
             (Err(later), Some(failure)) => Err(worse(failure, later)),
         }
@@ -167,17 +171,23 @@ async fn read(response: Response<Incoming>) -> Result<(http::response::Parts, By
     Ok((head, answer.to_bytes()))
 }
 
-fn checked(hop: Hop, wire: Wire) -> Result<Hop, CallFailure> {
+fn checked(hop: Hop<'static>, wire: Wire) -> Result<Hop<'static>, CallFailure> {
     match Target::parse(&hop.url, wire) {
         Ok(_) => Ok(hop),
         Err(why) => Err(bad_answer(format!("redirected to a {why}"))),
     }
 }
 
-fn compose(call: &Call, hop: &Hop, host: &Host, path: &str) -> Result<Request<Body>, CallFailure> {
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let uri =
-        Uri::builder().path_and_query(format!("{slash}{path}")).build().map_err(bad_request)?;
+fn compose(
+    call: &Call,
+    hop: &Hop<'_>,
+    host: &Host,
+    path: &str,
+) -> Result<Request<Body>, CallFailure> {
+    let path = match path.starts_with('/') {
+        true => PathAndQuery::try_from(path),
+        false => PathAndQuery::try_from(format!("/{path}")),
+    };
     let bare = hop.bare || hop.method == Method::Get;
     let method = match hop.method {
         Method::Get => http::Method::GET,
@@ -187,7 +197,7 @@ fn compose(call: &Call, hop: &Hop, host: &Host, path: &str) -> Result<Request<Bo
     let length = HeaderValue::from(body.len());
     let mut request = Request::new(Body::new(body));
     *request.method_mut() = method;
-    *request.uri_mut() = uri;
+    *request.uri_mut() = path.map_err(bad_request)?.into();
     let headers = request.headers_mut();
     if hop.method == Method::Post {
         // Servers may want it even if there is nothing; hyper leaves it out then.
@@ -206,9 +216,9 @@ fn compose(call: &Call, hop: &Hop, host: &Host, path: &str) -> Result<Request<Bo
 }
 
 /// Adds a call's fields, but those whose names are `ours`.
-pub(super) fn add_headers(
+pub(super) fn add_headers<'a>(
     headers: &mut HeaderMap,
-    fields: &[(String, String)],
+    fields: impl IntoIterator<Item = &'a (String, String)>,
     ours: &[HeaderName],
 ) -> Result<(), CallFailure> {
     for (name, value) in fields {

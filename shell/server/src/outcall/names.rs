@@ -29,11 +29,10 @@ pub(super) struct Host {
 impl Host {
     /// The host whose turn it is, and which of its addresses: hosts first, then the addresses of each.
     pub(super) fn of(target: &Target<'_>, turn: u32) -> (Self, usize) {
-        let hosts: Vec<_> = target.authority.split(',').collect();
-        let turn = usize::try_from(turn).unwrap_or(0);
-        let authority = hosts[turn % hosts.len()];
-        let host = Self::parse(authority, target.tls);
-        (host, turn / hosts.len())
+        let hosts = || target.authority.split(',');
+        let (turn, count) = (usize::try_from(turn).unwrap_or(0), hosts().count());
+        let authority = hosts().nth(turn % count).expect("a number below their count");
+        (Self::parse(authority, target.tls), turn / count)
     }
 
     fn parse(authority: &str, tls: bool) -> Self {

@@ -1,13 +1,15 @@
 //! Where an answer sends its reader, as Go's HTTP client follows: 301, 302 and 303 are fetched with GET and without a body,
 //! 307 and 308 repeat the request; credentials do not go to another host.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, StatusCode, header};
 use quorate_outcall::Method;
 
 /// One request on the way to the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Hop {
-    pub(super) url: String,
+pub(super) struct Hop<'a> {
+    pub(super) url: Cow<'a, str>,
     pub(super) method: Method,
     /// Whether a redirect has turned the request into one without a body.
     pub(super) bare: bool,
@@ -15,13 +17,13 @@ pub(super) struct Hop {
     pub(super) abroad: bool,
 }
 
-impl Hop {
-    pub(super) fn first(url: &str, method: Method) -> Self {
-        Self { url: url.to_owned(), method, bare: false, abroad: false }
+impl<'a> Hop<'a> {
+    pub(super) fn first(url: impl Into<Cow<'a, str>>, method: Method) -> Self {
+        Self { url: url.into(), method, bare: false, abroad: false }
     }
 
     /// The next request, if this answer asks for one.
-    pub(super) fn follow(&self, status: StatusCode, headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn follow(&self, status: StatusCode, headers: &HeaderMap) -> Option<Hop<'static>> {
         let repeat = match status {
             StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => false,
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
@@ -30,7 +32,7 @@ impl Hop {
         let url = resolve(&self.url, headers.get(header::LOCATION)?.to_str().ok()?);
         let abroad = self.abroad || authority(&url) != authority(&self.url);
         let method = if repeat { self.method } else { Method::Get };
-        Some(Self { url, method, bare: self.bare || !repeat, abroad })
+        Some(Hop { url: url.into(), method, bare: self.bare || !repeat, abroad })
     }
 }
 
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn what_becomes_of_the_request() {
         let first = Hop::first("http://h/a", Method::Post);
-        let follow = |hop: &Hop, status: u16, location: &str| {
+        let follow = |hop: &Hop<'_>, status: u16, location: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::LOCATION, location.parse().unwrap());
             hop.follow(StatusCode::from_u16(status).unwrap(), &headers)

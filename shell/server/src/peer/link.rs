@@ -1,7 +1,11 @@
 //! The way to one peer: a bounded queue and the task that empties it.
+//!
+//! While nobody answers there, attempts come with growing pauses. A peer that has connected to us is there: the
+//! pause ends at once, since the others' votes and heartbeats are what it waits for.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use quorate_consensus::codec::encode_message;
 use quorate_consensus::{Body, Message, NodeId};
@@ -28,6 +32,8 @@ struct Waiting {
 struct Queue {
     waiting: Mutex<Waiting>,
     filled: Notify,
+    /// The peer has connected to this node.
+    met: Notify,
 }
 
 /// One peer's queue and task; dropping it ends the task.
@@ -71,6 +77,11 @@ impl Link {
         self.queue.filled.notify_one();
         dropped
     }
+
+    /// The peer is there: it has connected to this node.
+    pub(super) fn met(&self) {
+        self.queue.met.notify_one();
+    }
 }
 
 impl Drop for Link {
@@ -84,6 +95,15 @@ impl Queue {
         let mut waiting = self.lock();
         waiting.bytes = 0;
         std::mem::take(&mut waiting.messages)
+    }
+
+    /// Waits before the next attempt, until the time is over or the peer shows itself; gives the pause after that one.
+    async fn rest(&self, pause: Duration) -> Duration {
+        let (shortest, longest) = PEER_BACKOFF;
+        tokio::select! {
+            () = self.met.notified() => shortest,
+            () = tokio::time::sleep(pause) => (pause * 2).min(longest),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -116,8 +136,7 @@ struct Sender {
 
 impl Sender {
     async fn run(self) {
-        let (shortest, longest) = PEER_BACKOFF;
-        let mut pause = shortest;
+        let mut pause = PEER_BACKOFF.0;
         let mut told = String::new();
         let mut first = true;
         loop {
@@ -127,7 +146,7 @@ impl Sender {
             }
             let error = match called {
                 Ok(stream) => {
-                    pause = shortest;
+                    pause = PEER_BACKOFF.0;
                     told.clear();
                     tracing::info!(peer = self.name(), "connected to a peer");
                     let error = self.serve(stream).await;
@@ -142,8 +161,7 @@ impl Sender {
                 tracing::warn!(peer = self.name(), reason, "no connection to a peer");
                 told = reason;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(longest);
+            pause = self.queue.rest(pause).await;
         }
     }
 
@@ -185,5 +203,26 @@ fn shrink(buffer: &mut Vec<u8>) {
     const KEPT: usize = 1 << 20;
     if buffer.capacity() > KEPT {
         *buffer = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pauses_grow_until_the_peer_shows_itself() {
+        let queue = Queue::default();
+        let brief = Duration::from_millis(1);
+        assert_eq!(queue.rest(brief).await, 2 * brief);
+        // Before the pause begins, too; and it shortens one pause, not all.
+        queue.met.notify_one();
+        let day = Duration::from_secs(86_400);
+        assert_eq!(queue.rest(day).await, PEER_BACKOFF.0);
+        tokio::select! {
+            biased;
+            _ = queue.rest(day) => panic!("nobody was met"),
+            () = tokio::task::yield_now() => {}
+        }
     }
 }

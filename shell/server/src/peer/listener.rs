@@ -60,6 +60,7 @@ async fn connection(
     if hello.kind == Kind::Question {
         return describe(stream, board).await;
     }
+    board.met(hello.from.node);
     board.memory().first_round().await;
     match hello.kind {
         Kind::Snapshot => snapshots.receive(stream).await,

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_rng::Rng;
 
 use super::cluster::{Cluster, Packet, membership_of};
 use super::print;
 use crate::limits::Limits;
-use crate::raft::clock::Rng;
 use crate::{Input, Member, Membership, NodeId, Origin};
 
 const SEEDS: u64 = 300;

@@ -20,14 +20,30 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode, header};
 use quorate_global_txn::{Class, Refused, Status};
 use quorate_node::Failure;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::lenient::Unreadable;
 use crate::grpc::Body;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// What is not a value.
+/// What is told when all went well.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Answer {
+    /// Nothing but that it is done.
+    Success,
+    Value(Value),
+}
+
+impl From<Value> for Answer {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
+}
+
+const SUCCESS: &str = r#"{"dtm_result":"SUCCESS"}"#;
+
+/// What is told when it did not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     /// The machine refused.
@@ -121,15 +137,11 @@ pub(super) fn state(status: Status, is_delayed: bool) -> &'static str {
     }
 }
 
-/// Nothing but that it is done.
-pub(super) fn success() -> Value {
-    json!({ "dtm_result": "SUCCESS" })
-}
-
 /// The response.
-pub(super) fn response(outcome: Result<Value, Problem>) -> Response<Body> {
+pub(super) fn response(outcome: Result<Answer, Problem>) -> Response<Body> {
     match outcome {
-        Ok(value) => json_response(StatusCode::OK, &value),
+        Ok(Answer::Success) => with_json(StatusCode::OK, Body::plain(SUCCESS)),
+        Ok(Answer::Value(value)) => json_response(StatusCode::OK, &value),
         Err(Problem::NotFound) => {
             let mut response = Response::new(Body::plain(Problem::NotFound.message()));
             *response.status_mut() = StatusCode::NOT_FOUND;
@@ -143,7 +155,11 @@ pub(super) fn response(outcome: Result<Value, Problem>) -> Response<Body> {
 
 /// JSON with this status.
 pub(super) fn json_response(status: StatusCode, value: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::plain(value.to_string()));
+    with_json(status, Body::plain(value.to_string()))
+}
+
+fn with_json(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response
@@ -152,6 +168,7 @@ pub(super) fn json_response(status: StatusCode, value: &Value) -> Response<Body>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn refusals_have_their_status_and_words() {

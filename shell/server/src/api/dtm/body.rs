@@ -5,9 +5,10 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use quorate_global_txn::{Body, Content, Kind, Options, Protocol, Step, WorkflowOutcome};
-use serde_json::{Map, Value};
+use serde_json::Number;
 
-use super::lenient::{Object, Unreadable, pairs, wrong};
+use super::json::{Json, Object};
+use super::lenient::{Unreadable, number, text_of, wrong};
 
 /// Most prerequisites and indexes that `orders` may speak of: beyond, the machine would refuse anyway.
 const MAX_STEP_INDEX: usize = 4096;
@@ -16,8 +17,7 @@ const MAX_STEP_INDEX: usize = 4096;
 ///
 /// # Errors
 /// In words for the client.
-pub(super) fn body(json: &Map<String, Value>) -> Result<Body, Unreadable> {
-    let object = Object(json);
+pub(super) fn body(object: &Object<'_>) -> Result<Body, Unreadable> {
     let trans_type = object.text("trans_type")?.to_owned();
     let kind = Kind::named(&trans_type);
     let custom = Custom::read(object, kind)?;
@@ -51,7 +51,7 @@ pub(super) fn body(json: &Map<String, Value>) -> Result<Body, Unreadable> {
 }
 
 /// Header fields for calls. One that cannot be sent would fail each call for ever.
-fn headers(object: Object<'_>) -> Result<Vec<(String, String)>, Unreadable> {
+fn headers(object: &Object<'_>) -> Result<Vec<(String, String)>, Unreadable> {
     let headers = object.pairs("branch_headers")?;
     for (name, value) in &headers {
         if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
@@ -74,24 +74,25 @@ fn protocol(text: &str) -> Result<Protocol, Unreadable> {
 
 /// Steps, and a payload for each: those of `payloads`, then the `data` of steps that have one, where clients
 /// before DTM 1.7 put them.
-fn steps(object: Object<'_>, kind: Option<Kind>) -> Result<(Vec<Step>, Vec<Bytes>), Unreadable> {
+fn steps(object: &Object<'_>, kind: Option<Kind>) -> Result<(Vec<Step>, Vec<Bytes>), Unreadable> {
     let mut payloads: Vec<Bytes> = object.texts("payloads")?.into_iter().map(payload).collect();
     let mut steps = Vec::new();
     let list = match object.field("steps") {
         None => &[][..],
-        Some(Value::Array(list)) => list,
+        Some(Json::List(list)) => list,
         Some(other) => return Err(wrong("steps", "a list", other)),
     };
     for step in list {
-        let Value::Object(step) = step else {
+        let Json::Object(step) = step else {
             return Err(wrong("a step", "an object of texts", step));
         };
         let mut read = Step::default();
-        for (name, value) in pairs("a step", step)? {
-            match name.as_str() {
-                "action" => read.action = value,
-                "compensate" => read.compensate = value,
-                "data" if !value.is_empty() => payloads.push(payload(&value)),
+        for (name, value) in step.entries() {
+            let value = text_of("a step", value)?;
+            match name {
+                "action" => value.clone_into(&mut read.action),
+                "compensate" => value.clone_into(&mut read.compensate),
+                "data" if !value.is_empty() => payloads.push(payload(value)),
                 _ => {}
             }
         }
@@ -122,17 +123,16 @@ struct Custom {
 }
 
 impl Custom {
-    fn read(object: Object<'_>, kind: Option<Kind>) -> Result<Self, Unreadable> {
+    fn read(object: &Object<'_>, kind: Option<Kind>) -> Result<Self, Unreadable> {
         let mut custom = Self::default();
         // Of the other kinds it is the client's own and not looked at.
         let Some(Kind::Saga | Kind::Msg | Kind::Workflow) = kind else { return Ok(custom) };
         let nested = object.nested("custom_data")?.unwrap_or_default();
-        let nested = Object(&nested);
         match kind {
             Some(Kind::Saga) => {
                 custom.concurrent = nested.truth("concurrent")?;
                 custom.pass_results = nested.truth("pass_results")?;
-                custom.orders = orders(nested)?;
+                custom.orders = orders(&nested)?;
             }
             Some(Kind::Msg) => custom.delay_ms = nested.seconds("delay")?,
             _ => {
@@ -145,19 +145,19 @@ impl Custom {
 }
 
 /// `{"1":[0]}`: step 1 waits for step 0.
-fn orders(custom: Object<'_>) -> Result<Vec<Vec<u32>>, Unreadable> {
+fn orders(custom: &Object<'_>) -> Result<Vec<Vec<u32>>, Unreadable> {
     let map = match custom.field("orders") {
         None => return Ok(Vec::new()),
-        Some(Value::Object(map)) => map,
+        Some(Json::Object(map)) => map,
         Some(other) => return Err(wrong("orders", "an object", other)),
     };
     let mut orders: Vec<Vec<u32>> = Vec::new();
-    for (step, earlier) in map {
+    for (step, earlier) in map.entries() {
         let at = step.parse::<usize>().ok().filter(|at| *at < MAX_STEP_INDEX);
         let at = at.ok_or_else(|| Unreadable(format!("orders: '{step}' is no step")))?;
         let earlier = match earlier {
-            Value::Null => Vec::new(),
-            Value::Array(list) => list.iter().map(step_number).collect::<Result<_, _>>()?,
+            Json::Null => Vec::new(),
+            Json::List(list) => list.iter().map(step_number).collect::<Result<_, _>>()?,
             other => return Err(wrong("orders", "lists of steps", other)),
         };
         if orders.len() <= at {
@@ -168,13 +168,13 @@ fn orders(custom: Object<'_>) -> Result<Vec<Vec<u32>>, Unreadable> {
     Ok(orders)
 }
 
-fn step_number(value: &Value) -> Result<u32, Unreadable> {
-    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| wrong("orders", "lists of steps", value))
+fn step_number(value: &Json<'_>) -> Result<u32, Unreadable> {
+    let step = number(value).and_then(Number::as_u64).and_then(|step| u32::try_from(step).ok());
+    step.ok_or_else(|| wrong("orders", "lists of steps", value))
 }
 
 /// How a workflow ended: what its submit brings in `req_extra`.
-fn outcome(object: Object<'_>) -> Result<Option<WorkflowOutcome>, Unreadable> {
+fn outcome(object: &Object<'_>) -> Result<Option<WorkflowOutcome>, Unreadable> {
     let extra = object.pairs("req_extra")?;
     if extra.is_empty() {
         return Ok(None);

@@ -2,25 +2,26 @@
 
 use bytes::Bytes;
 use quorate_global_txn::BranchRequest;
-use serde_json::{Map, Value};
 
-use super::lenient::{Unreadable, pairs};
+use super::json::Object;
+use super::lenient::{Unreadable, text_of};
 
 /// Reads the body of registerBranch. `kind` is the transaction's if the body does not say: the paths of old
 /// clients (`/registerTccBranch`, `/registerXaBranch`) carry it.
 ///
 /// # Errors
 /// In words for the client.
-pub(super) fn branch(json: &Map<String, Value>, kind: &str) -> Result<BranchRequest, Unreadable> {
+pub(super) fn branch(object: &Object<'_>, kind: &str) -> Result<BranchRequest, Unreadable> {
     let mut request = BranchRequest { trans_type: kind.to_owned(), ..BranchRequest::default() };
-    for (name, value) in pairs("the fields of a branch", json)? {
-        match name.as_str() {
-            "gid" => request.gid = value,
+    for (name, value) in object.entries() {
+        let value = text_of("the fields of a branch", value)?;
+        match name {
+            "gid" => value.clone_into(&mut request.gid),
             "trans_type" if value.is_empty() => {}
-            "trans_type" => request.trans_type = value,
-            "branch_id" => request.branch_id = value,
-            "data" => request.data = Bytes::from(value),
-            _ => request.fields.push((name, value)),
+            "trans_type" => value.clone_into(&mut request.trans_type),
+            "branch_id" => value.clone_into(&mut request.branch_id),
+            "data" => request.data = Bytes::copy_from_slice(value.as_bytes()),
+            _ => request.fields.push((name.to_owned(), value.to_owned())),
         }
     }
     Ok(request)

@@ -11,11 +11,11 @@ use quorate_global_txn::{
     Body as Begun, BranchRequest, Progress, Refused, Reply, Request as Wanted,
 };
 use quorate_wire::dtmgimp as pb;
-use serde_json::{Map, Value};
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
 use super::answer::{Problem, state};
+use super::json::{Json, Object};
 use super::lenient::Unreadable;
 use super::{Api, body, gid};
 use crate::grpc as wire;
@@ -107,8 +107,8 @@ fn refused(problem: &Problem) -> Status {
 
 /// A transaction, through the JSON that HTTP has, but for its payloads, which may be any bytes.
 fn begun(message: pb::DtmRequest) -> Result<Box<Begun>, Unreadable> {
-    let mut json = Map::new();
-    let mut put = |name: &str, value: Value| json.insert(name.to_owned(), value);
+    let mut entries = Vec::new();
+    let mut put = |name: &'static str, value| entries.push((name.into(), value));
     put("gid", message.gid.into());
     put("trans_type", message.trans_type.into());
     put("protocol", "grpc".into());
@@ -116,20 +116,20 @@ fn begun(message: pb::DtmRequest) -> Result<Box<Begun>, Unreadable> {
     put("query_prepared", message.query_prepared.into());
     put("rollback_reason", message.rollback_reason.into());
     put("req_extra", texts(message.req_extra));
-    put("payloads", vec![""; message.bin_payloads.len()].into());
+    put("payloads", Json::List(vec!["".into(); message.bin_payloads.len()]));
     if !message.steps.is_empty() {
         let steps = serde_json::from_str(&message.steps);
         put("steps", steps.map_err(|error| Unreadable(format!("Steps is not JSON: {error}")))?);
     }
     if let Some(options) = message.trans_options {
-        put("wait_result", options.wait_result.into());
-        put("timeout_to_fail", options.timeout_to_fail.into());
-        put("retry_interval", options.retry_interval.into());
-        put("request_timeout", options.request_timeout.into());
-        put("retry_limit", options.retry_limit.into());
+        put("wait_result", Json::Bool(options.wait_result));
+        put("timeout_to_fail", Json::Number(options.timeout_to_fail.into()));
+        put("retry_interval", Json::Number(options.retry_interval.into()));
+        put("request_timeout", Json::Number(options.request_timeout.into()));
+        put("retry_limit", Json::Number(options.retry_limit.into()));
         put("branch_headers", texts(options.branch_headers));
     }
-    let mut read = Box::new(body::body(&json)?);
+    let mut read = Box::new(body::body(&Object::new(entries))?);
     let kept = message.bin_payloads.into_iter().take(read.content.steps.len());
     for (payload, bytes) in read.content.payloads.iter_mut().zip(kept) {
         *payload = bytes;
@@ -137,8 +137,9 @@ fn begun(message: pb::DtmRequest) -> Result<Box<Begun>, Unreadable> {
     Ok(read)
 }
 
-fn texts(pairs: std::collections::HashMap<String, String>) -> Value {
-    Value::Object(pairs.into_iter().map(|(name, text)| (name, text.into())).collect())
+fn texts(pairs: std::collections::HashMap<String, String>) -> Json<'static> {
+    let entries = pairs.into_iter().map(|(name, text)| (name.into(), text.into()));
+    Json::Object(Object::new(entries.collect()))
 }
 
 fn abort(message: pb::DtmRequest) -> Wanted {

@@ -9,8 +9,8 @@ use hyper::body::Body;
 use super::answer::Problem;
 use super::lenient::Unreadable;
 
-/// How long a body may take. A client that is slower is told so; nothing has been done for it.
-pub(super) const BODY_TIME: Duration = Duration::from_secs(30);
+/// A client that takes longer is told so; nothing has been done for it.
+pub(super) use crate::limits::BODY_TIME;
 
 /// Reads all of it.
 ///

@@ -2,14 +2,16 @@
 //!
 //! Every answer has the four keys `jsonrpc`, `id`, `error` and `result`, null where unused. The codes are
 //! DTM's: -32700 for what is not JSON-RPC at all, -32600 for an empty id or another version, -32601 for an
-//! unknown method, -32901 for a refusal, -32603 for everything else.
+//! unknown method, -32901 for a refusal, -32603 for everything else. Since that is little, `data` of an error says what HTTP
+//! does: its status as `http`, and where the transaction stands as `status` and `state`, if that is known.
 
 use http::StatusCode;
 use quorate_global_txn::{Class, Refused};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::answer::Problem;
-use super::lenient::{Object, object};
+use super::answer::{Answer, Problem, state};
+use super::json::{Json, Object};
+use super::lenient::object;
 
 const PARSE: i64 = -32_700;
 const INVALID: i64 = -32_600;
@@ -19,10 +21,10 @@ const FAILURE: i64 = -32_901;
 
 /// A request.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Call {
+pub(super) struct Call<'a> {
     pub(super) id: String,
     pub(super) method: Method,
-    pub(super) params: Map<String, Value>,
+    pub(super) params: Object<'a>,
 }
 
 /// What can be called.
@@ -39,10 +41,9 @@ pub(super) enum Method {
 pub(super) type Reply = (StatusCode, Value);
 
 /// Reads a request; what cannot be read has its answer at once.
-pub(super) fn call(bytes: &[u8]) -> Result<Call, Reply> {
+pub(super) fn call(bytes: &[u8]) -> Result<Call<'_>, Reply> {
     let unparsed = |why: &str| (StatusCode::BAD_REQUEST, error(Value::Null, PARSE, why));
-    let json = object(bytes).map_err(|unreadable| unparsed(&unreadable.0))?;
-    let request = Object(&json);
+    let request = object(bytes).map_err(|unreadable| unparsed(&unreadable.0))?;
     let id = request.text("id").map_err(|unreadable| unparsed(&unreadable.0))?;
     let method = request.text("method").map_err(|unreadable| unparsed(&unreadable.0))?;
     let version = request.text("jsonrpc").map_err(|unreadable| unparsed(&unreadable.0))?;
@@ -59,25 +60,36 @@ pub(super) fn call(bytes: &[u8]) -> Result<Call, Reply> {
         other => return Err(refused(NO_METHOD, &format!("no method '{other}'"))),
     };
     let params = match request.field("params") {
-        None => Map::new(),
-        Some(Value::Object(params)) => params.clone(),
+        None => Object::default(),
+        Some(Json::Object(params)) => params.clone(),
         Some(_) => return Err(refused(INTERNAL, "params must be an object")),
     };
     Ok(Call { id: id.to_owned(), method, params })
 }
 
 /// The answer to a call. Of a result only what newGid gives is told, as with DTM.
-pub(super) fn reply(call: &Call, outcome: Result<Value, Problem>) -> Reply {
+pub(super) fn reply(call: &Call<'_>, outcome: Result<Answer, Problem>) -> Reply {
     let id = || Value::from(call.id.as_str());
     let body = match outcome {
-        Ok(value) if call.method == Method::NewGid => {
+        Ok(Answer::Value(value)) if call.method == Method::NewGid => {
             let result = json!({ "gid": value.get("gid") });
             json!({ "jsonrpc": "2.0", "id": id(), "error": null, "result": result })
         }
         Ok(_) => json!({ "jsonrpc": "2.0", "id": id(), "error": null, "result": null }),
-        Err(problem) => error(id(), code(&problem), &problem.message()),
+        Err(problem) => failed(id(), &problem),
     };
     (StatusCode::OK, body)
+}
+
+fn failed(id: Value, problem: &Problem) -> Value {
+    let mut data = json!({ "http": problem.status().as_u16() });
+    if let Problem::Refused(Refused { status: Some(stands), is_delayed, .. }) = problem {
+        data["status"] = stands.name().into();
+        data["state"] = state(*stands, *is_delayed).into();
+    }
+    let mut body = error(id, code(problem), &problem.message());
+    body["error"]["data"] = data;
+    body
 }
 
 fn code(problem: &Problem) -> i64 {
@@ -119,12 +131,17 @@ mod tests {
     fn outcomes_have_their_codes() {
         let call = call(br#"{"jsonrpc":"2.0","id":"7","method":"submit","params":{"gid":"g"}}"#);
         let call = call.unwrap();
-        assert_eq!((call.method, call.params["gid"].as_str()), (Method::Submit, Some("g")));
-        let done = reply(&call, Ok(json!({ "dtm_result": "SUCCESS" })));
+        assert_eq!((call.method, call.params.text("gid")), (Method::Submit, Ok("g")));
+        let done = reply(&call, Ok(Answer::Success));
         assert_eq!(done.1, json!({ "jsonrpc": "2.0", "id": "7", "error": null, "result": null }));
         let refused = reply(&call, Err(Problem::Refused(Refused::failure("no"))));
         assert_eq!(code_of(&refused), FAILURE);
         let ongoing = reply(&call, Err(Problem::Refused(Refused::ongoing("wait"))));
         assert_eq!(code_of(&ongoing), INTERNAL);
+        assert_eq!(ongoing.1["error"]["data"], json!({ "http": 425 }));
+        let over = Refused::failure("late").at(quorate_global_txn::Status::Failed);
+        let over = reply(&call, Err(Problem::Refused(over)));
+        let stands = json!({ "http": 409, "status": "failed", "state": "rolled_back" });
+        assert_eq!(over.1["error"]["data"], stands);
     }
 }

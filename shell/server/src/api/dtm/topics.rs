@@ -45,18 +45,18 @@ pub(super) fn deletion(name: &str) -> Option<Wanted> {
 pub(super) async fn query(api: &Api, query: Query<'_>) -> Outcome {
     let (category, name) = (query.text("cat"), query.text("key"));
     if category != CATEGORY {
-        return Ok(json!({ "kv": [] }));
+        return Ok(json!({ "kv": [] }).into());
     }
     if !name.is_empty() {
         let rows = read(api, move |view| one(view, &name)).await?;
-        return Ok(json!({ "kv": rows }));
+        return Ok(json!({ "kv": rows }).into());
     }
     let (rows, next) = read(api, |view| list(view, None, PAGE.1 as usize)).await?;
     if next.is_some() {
         let text = "there are more topics than fit into one answer: use scanKV";
         return Err(Unreadable(text.to_owned()).into());
     }
-    Ok(json!({ "kv": rows }))
+    Ok(json!({ "kv": rows }).into())
 }
 
 /// `scanKV`: a page in the order of names; the position of the next one is the last name.
@@ -64,11 +64,11 @@ pub(super) async fn scan(api: &Api, query: Query<'_>) -> Outcome {
     let limit = query.number("limit")?.unwrap_or(PAGE.0).clamp(1, PAGE.1) as usize;
     let (category, position) = (query.text("cat"), query.text("position"));
     if category != CATEGORY {
-        return Ok(json!({ "kv": [], "next_position": "" }));
+        return Ok(json!({ "kv": [], "next_position": "" }).into());
     }
     let after = Some(position).filter(|name| !name.is_empty());
     let (rows, next) = read(api, move |view| list(view, after, limit)).await?;
-    Ok(json!({ "kv": rows, "next_position": next.unwrap_or_default() }))
+    Ok(json!({ "kv": rows, "next_position": next.unwrap_or_default() }).into())
 }
 
 fn one<S: Read>(view: &View<S>, name: &str) -> Result<Vec<Value>, ReadError> {

@@ -26,6 +26,7 @@ pub(super) fn walk(query: &Query, route: &Route, config: &Config) -> (Walk, Filt
     let unfinished = filter.status.is_some_and(|status| !status.is_final());
     let order = match query.text("order") {
         Some("gid") => Order::Gid,
+        Some("ended") => Order::Ended,
         Some(_) => Order::Due,
         None if filter.stuck.is_some() || unfinished => Order::Due,
         None => Order::Gid,

@@ -97,8 +97,8 @@ const LIST: &[Param] = &[
         name: "order",
         about: "`gid`: all of them, by name. `due`: those that have not ended, by when there is something to do \
                 for them, the longest overdue first; one whose time changes between two pages may appear twice or \
-                not at all. Without it `due` if `stuck=true` or a status that is no end is asked for, else `gid`.",
-        is: Is::OneOf(&["gid", "due"]),
+                not at all. `ended`: those that have ended, the earliest first. Without it `due` if `stuck=true` or a status that is no end is asked for, else `gid`.",
+        is: Is::OneOf(&["gid", "due", "ended"]),
     },
     LIMIT,
     AFTER,

@@ -1,11 +1,11 @@
 //! Demo `bank`: transfers between accounts at four banks, whose money never becomes more or less.
 
+use quorate_rng::Rng;
 use serde_json::{Value, json};
 
 use super::check::{Books, Line};
 use super::deed::{Branch, Deed};
 use super::options::{Kind, Options};
-use super::random::Random;
 use super::service::Role;
 use super::story::{ServicePlan, Story, Words};
 use super::tally::{End, Tally};
@@ -74,7 +74,7 @@ impl Leg {
 /// The transfers, one after another.
 #[derive(Clone, Debug)]
 pub(super) struct Banks {
-    random: Random,
+    random: Rng,
     kinds: Vec<Kind>,
     bases: [String; BANKS.len()],
     next: u64,
@@ -83,7 +83,7 @@ pub(super) struct Banks {
 
 impl Banks {
     fn with(bases: [String; BANKS.len()], options: &Options) -> Self {
-        let random = Random(options.seed);
+        let random = Rng::new(options.seed);
         Self { random, kinds: options.kinds.clone(), bases, next: 1, last: options.deeds }
     }
 }

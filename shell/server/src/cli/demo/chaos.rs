@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_rng::Rng;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::random::Random;
 use super::town::Town;
 use crate::exit::Fatal;
 
@@ -25,7 +25,7 @@ const NODE_DOWN_MS: Span = (200, 2300);
 /// # Errors
 /// A process could not be started again, or has ended by itself.
 pub(super) async fn rage(town: Arc<Mutex<Town>>, seed: u64) -> Result<(), Fatal> {
-    let mut random = Random(seed ^ 0x6b69_6c6c);
+    let mut random = Rng::new(seed ^ 0x6b69_6c6c);
     loop {
         pause(&mut random, PAUSE_MS).await;
         let (victim, down) = {
@@ -43,7 +43,7 @@ pub(super) async fn rage(town: Arc<Mutex<Town>>, seed: u64) -> Result<(), Fatal>
 }
 
 /// Anybody; in a cluster as often a server as a service, and then as often the leader as any server.
-async fn victim(random: &mut Random, town: &Town) -> usize {
+async fn victim(random: &mut Rng, town: &Town) -> usize {
     let servers = town.servers();
     if servers.len() == 1 {
         return random.below(servers.end as u64) as usize;
@@ -56,6 +56,6 @@ async fn victim(random: &mut Random, town: &Town) -> usize {
     leader.unwrap_or(any)
 }
 
-async fn pause(random: &mut Random, (least, more): Span) {
+async fn pause(random: &mut Rng, (least, more): Span) {
     sleep(Duration::from_millis(least + random.below(more))).await;
 }

@@ -1,11 +1,11 @@
 //! Demo `order`: orders are created, and paid by one global transaction over four services.
 
+use quorate_rng::Rng;
 use serde_json::{Value, json};
 
 use super::check::{Books, Line};
 use super::deed::{Branch, Deed};
 use super::options::{Kind, Options};
-use super::random::Random;
 use super::service::Role;
 use super::story::{ServicePlan, Story, Words};
 use super::tally::{End, Tally};
@@ -76,7 +76,7 @@ fn fill(options: &Options) -> u64 {
 /// The orders, one after another.
 #[derive(Clone, Debug)]
 pub(super) struct Shop {
-    random: Random,
+    random: Rng,
     kinds: Vec<Kind>,
     /// Addresses of order, stock, points and delivery.
     bases: [String; 4],
@@ -89,7 +89,7 @@ pub(super) struct Shop {
 impl Shop {
     fn with(bases: [String; 4], options: &Options) -> Self {
         Self {
-            random: Random(options.seed),
+            random: Rng::new(options.seed),
             kinds: options.kinds.clone(),
             bases,
             next: 1,

@@ -186,7 +186,7 @@ impl Settings {
 async fn serve(role: Role, settings: Settings) -> Result<(), Fatal> {
     let Settings { db, port, fill, dtm } = settings;
     let failed = |error: Error| Fatal::Runtime(format!("{}: {error}", db.display()));
-    let pool = open(role, &db, i64::from(fill)).await.map_err(failed)?;
+    let pool = open(role, &db, u64::from(fill)).await.map_err(failed)?;
     let listener = listen(port).await?;
     let service = Service::new(role, pool, &dtm, format!("http://127.0.0.1:{port}"));
     let mut router = Router::new()
@@ -218,7 +218,7 @@ async fn listen(port: u16) -> Result<TcpListener, Fatal> {
 }
 
 /// Opens the file, and makes the tables if they are not there.
-async fn open(role: Role, db: &Path, fill: i64) -> Result<SqlitePool, Error> {
+async fn open(role: Role, db: &Path, fill: u64) -> Result<SqlitePool, Error> {
     let file = SqliteConnectOptions::new()
         .filename(db)
         .create_if_missing(true)
@@ -235,12 +235,25 @@ async fn open(role: Role, db: &Path, fill: i64) -> Result<SqlitePool, Error> {
         sqlx::query(*statement).execute(&mut *change).await?;
     }
     match role {
-        Role::Stock => stock::fill(&mut change, fill as u64).await?,
-        Role::Bank => bank::fill(&mut change, fill).await?,
+        Role::Stock => insert(&mut change, stock::NEW_ROW, stock::rows(fill)).await?,
+        Role::Bank => insert(&mut change, bank::NEW_ROW, bank::rows(fill)).await?,
         _ => {}
     }
     change.commit().await?;
     Ok(pool)
+}
+
+/// Rows that are there at first; those that are there already stay as they are.
+async fn insert<const N: usize>(
+    change: &mut Change<'_>,
+    statement: &'static str,
+    rows: impl Iterator<Item = [i64; N]>,
+) -> Result<(), Error> {
+    for row in rows {
+        let statement = row.into_iter().fold(sqlx::query(statement), sqlx::query::Query::bind);
+        statement.execute(&mut **change).await?;
+    }
+    Ok(())
 }
 
 #[derive(Clone)]

@@ -205,7 +205,7 @@ impl Given {
         for (name, words) in [
             ("status", &["prepared", "submitted", "aborting", "succeed", "failed"][..]),
             ("kind", &["saga", "tcc", "xa", "msg", "workflow", "3pc"]),
-            ("order", &["gid", "due"]),
+            ("order", &["gid", "due", "ended"]),
         ] {
             let Some(value) = self.value(name) else { continue };
             if !words.contains(&value) {
@@ -245,6 +245,7 @@ pub(super) fn help() {
         "  txn ls                            all of them, by name",
         "      --stuck                       those whose call has failed so often that it was reported",
         "      --unfinished                  those that have not ended, the longest overdue first",
+        "      --order ended                 those that have ended, the earliest first",
         "      --status prepared|submitted|aborting|succeed|failed",
         "      --kind saga|tcc|xa|msg|workflow|3pc",
         "      --limit N                     rows [50]",

@@ -2,32 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use quorate_rng::Rng;
+
 use super::*;
 use crate::engine::files::hash;
 use crate::engine::limits::ORDER_STEP;
 
-/// A small generator (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
+/// Long common beginnings, ends of zeros, and keys that are the beginning of others.
+fn key_of(random: &mut Rng, different: u64) -> Vec<u8> {
+    let mut key = vec![0; random.below(3) as usize];
+    if random.below(4) > 0 {
+        key.extend_from_slice(b"the same for most of them, and longer than a head/");
     }
-
-    /// Long common beginnings, ends of zeros, and keys that are the beginning of others.
-    fn key(&mut self, different: u64) -> Vec<u8> {
-        let mut key = vec![0; self.below(3) as usize];
-        if self.below(4) > 0 {
-            key.extend_from_slice(b"the same for most of them, and longer than a head/");
-        }
-        key.extend_from_slice(self.below(different).to_string().as_bytes());
-        key.extend(std::iter::repeat_n(0, self.below(20).saturating_sub(10) as usize));
-        key
-    }
+    key.extend_from_slice(random.below(different).to_string().as_bytes());
+    key.extend(std::iter::repeat_n(0, random.below(20).saturating_sub(10) as usize));
+    key
 }
 
 type Model = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -41,12 +30,12 @@ fn listed<'a>(items: impl Iterator<Item = &'a Item>) -> Vec<(Vec<u8>, Option<Vec
     items.map(|item| (item.key().to_vec(), value(item))).collect()
 }
 
-fn check(layer: &Layer, model: &Model, random: &mut Random, different: u64) {
+fn check(layer: &Layer, model: &Model, random: &mut Rng, different: u64) {
     let owned: Vec<_> = model.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     let all = (Bound::Unbounded, Bound::Unbounded);
     assert_eq!(listed(Merged::new(layer.cursors(all), Direction::Forward)), owned);
     for _ in 0..20 {
-        let (low, high) = (random.key(different), random.key(different));
+        let (low, high) = (key_of(random, different), key_of(random, different));
         let item = layer.get(&low, hash(&low)).map(|item| item.live_value().map(|v| v.to_vec()));
         assert_eq!(item.as_ref(), model.get(&low));
         if low >= high {
@@ -65,14 +54,14 @@ fn check(layer: &Layer, model: &Model, random: &mut Random, different: u64) {
 #[test]
 fn layers_show_what_was_written_before_them() {
     for seed in 1..=20 {
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         let different = [3, 50, 3_000][seed as usize % 3];
         let mut table = MemoryTable::new(0);
         let mut model = Model::new();
         let mut kept: Vec<(Layer, Model)> = Vec::new();
         for _ in 0..40 {
             for _ in 0..random.below(150) {
-                let key = random.key(different);
+                let key = key_of(&mut random, different);
                 let bytes = if random.below(60) == 0 { 4_000 } else { random.below(30) as usize };
                 let value = (random.below(5) > 0).then(|| vec![random.below(256) as u8; bytes]);
                 write(&mut table, &key, value.as_deref());
@@ -101,11 +90,11 @@ fn layers_show_what_was_written_before_them() {
 #[test]
 fn runs_stay_few() {
     let mut table = MemoryTable::new(0);
-    let mut random = Random(7);
+    let mut random = Rng::new(7);
     let (all, mut ordered) = ((Bound::Unbounded, Bound::Unbounded), 0);
     for round in 1..=2_000 {
         for _ in 0..1 + random.below(30) {
-            let key = random.key(100_000);
+            let key = key_of(&mut random, 100_000);
             write(&mut table, &key, Some(b""));
         }
         let runs = table.layer().cursors(all).len();
@@ -191,7 +180,7 @@ fn readers_on_other_threads_see_their_layer() {
 fn a_staircase_of_keys_is_sorted() {
     let mut table = MemoryTable::new(0);
     let key = |n: u64| vec![b'a'; n as usize];
-    let mut random = Random(3);
+    let mut random = Rng::new(3);
     (0..4_000).for_each(|_| write(&mut table, &key(1 + random.below(2_000)), Some(b"")));
     let sorted: Vec<_> = table.layer().sorted().map(|item| item.key().len()).collect();
     assert_eq!(sorted.len(), table.keys());

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use quorate_rng::Rng;
+
 use super::*;
 use crate::engine_thread::settle_one;
 
@@ -9,26 +11,13 @@ type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const ALL: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Unbounded);
 
-/// A small generator (splitmix64).
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
-
 fn content(from: &impl Read) -> Content {
     let pairs = from.scan(ALL, Direction::Forward);
     pairs.map(|pair| pair.unwrap()).map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
 }
 
 /// Every way of reading.
-fn check(from: &impl Read, expected: &Content, random: &mut Random) {
+fn check(from: &impl Read, expected: &Content, random: &mut Rng) {
     let forward: Vec<_> = from.scan(ALL, Direction::Forward).map(|pair| pair.unwrap()).collect();
     let mut backward: Vec<_> =
         from.scan(ALL, Direction::Backward).map(|pair| pair.unwrap()).collect();
@@ -59,7 +48,7 @@ fn check(from: &impl Read, expected: &Content, random: &mut Random) {
 }
 
 /// Keys that begin alike and differ late, some of them the beginning of others.
-fn key(random: &mut Random) -> Vec<u8> {
+fn key(random: &mut Rng) -> Vec<u8> {
     let kind = [b'h', b'r', b'v'][random.below(3) as usize];
     let mut key = vec![kind, 0, 0, 0, 1];
     key.extend_from_slice(b"/registry/pods/default/");
@@ -69,7 +58,7 @@ fn key(random: &mut Random) -> Vec<u8> {
     key
 }
 
-fn value(random: &mut Random) -> Vec<u8> {
+fn value(random: &mut Rng) -> Vec<u8> {
     let bytes = match random.below(40) {
         0 => 5_000,
         1 => 0,
@@ -82,7 +71,7 @@ fn value(random: &mut Random) -> Vec<u8> {
 /// flushes that the owner has not noticed yet.
 fn random_steps(seed: u64, steps: u64) {
     let (_dir, mut engine) = fresh();
-    let mut random = Random(seed);
+    let mut random = Rng::new(seed);
     let (mut live, mut published) = (Content::new(), Content::new());
     let mut held: Vec<(Content, DiskSnapshot)> = Vec::new();
     for step in 1..=steps {

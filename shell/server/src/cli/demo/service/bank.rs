@@ -3,7 +3,7 @@
 //! A message cannot be refused once it is under way: money for a closed account is put aside then, where
 //! its owner finds it.
 
-use quorate_client::{BranchError, Error};
+use quorate_client::BranchError;
 
 use super::order::int;
 use super::{Change, Step, must_change_one};
@@ -50,18 +50,15 @@ pub(super) const SUMS: &[(&str, &str)] = &[
     ("numbers_in", "select sum(transfer) from entries where way = 'in'"),
 ];
 
-/// So much money in each open account, unless they are there.
-pub(super) async fn fill(change: &mut Change<'_>, money: i64) -> Result<(), Error> {
-    for account in 0..int(ACCOUNTS) {
-        let is_open = account < int(ACCOUNTS) - 1;
-        sqlx::query("insert or ignore into accounts values (?, ?, ?, 0, 0, 0)")
-            .bind(account)
-            .bind(is_open)
-            .bind(if is_open { money } else { 0 })
-            .execute(&mut **change)
-            .await?;
-    }
-    Ok(())
+/// One account that nobody has touched: its number, whether it is open, and its money.
+pub(super) const NEW_ROW: &str = "insert or ignore into accounts values (?, ?, ?, 0, 0, 0)";
+
+/// The accounts, with so much money in each open one.
+pub(super) fn rows(money: u64) -> impl Iterator<Item = [i64; 3]> {
+    (0..int(ACCOUNTS)).map(move |account| {
+        let is_open = i64::from(account < int(ACCOUNTS) - 1);
+        [account, is_open, is_open * int(money)]
+    })
 }
 
 pub(super) async fn step(

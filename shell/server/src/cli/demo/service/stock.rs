@@ -3,7 +3,7 @@
 //!
 //! A confirm consumes the reservation of its own transaction and nothing else that is frozen.
 
-use quorate_client::{BranchError, Error};
+use quorate_client::BranchError;
 
 use super::order::int;
 use super::{Change, Step, must_change_one};
@@ -32,16 +32,12 @@ pub(super) const SUMS: &[(&str, &str)] = &[
     ("reservations", "select count(*) from reservations"),
 ];
 
-/// About so many pieces of each item, unless they are there.
-pub(super) async fn fill(change: &mut Change<'_>, pieces: u64) -> Result<(), Error> {
-    for item in 0..ITEMS {
-        sqlx::query("insert or ignore into items values (?, ?, 0, 0, 0)")
-            .bind(int(item))
-            .bind(int(pieces_of(item, pieces)))
-            .execute(&mut **change)
-            .await?;
-    }
-    Ok(())
+/// One item that nobody has touched: its number and its pieces.
+pub(super) const NEW_ROW: &str = "insert or ignore into items values (?, ?, 0, 0, 0)";
+
+/// The items, with about so many pieces of each.
+pub(super) fn rows(pieces: u64) -> impl Iterator<Item = [i64; 2]> {
+    (0..ITEMS).map(move |item| [int(item), int(pieces_of(item, pieces))])
 }
 
 pub(super) async fn step(

@@ -11,7 +11,7 @@ struct Desk {
     _folder: tempfile::TempDir,
 }
 
-async fn desk(role: Role, fill: i64) -> Desk {
+async fn desk(role: Role, fill: u64) -> Desk {
     let folder = tempfile::tempdir().expect("a folder");
     let pool = open(role, &folder.path().join("db"), fill).await.expect("a database");
     if role == Role::Order {
