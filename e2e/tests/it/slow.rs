@@ -41,11 +41,16 @@ async fn stuck(mut channel: Channel, said: Vec<u8>) -> Result<Response<Body>> {
     Ok(channel.call(request).await?)
 }
 
+/// The key of the next event; that the watch was made is none.
 async fn event(watch: &mut WatchStream) -> Result<String> {
-    let response = tokio::time::timeout(COMMAND, watch.message()).await.context("no event")??;
-    let response = response.context("the watch ended")?;
-    let kv = response.events().first().and_then(|event| event.kv()).context("an event")?;
-    Ok(kv.key_str()?.to_owned())
+    loop {
+        let response =
+            tokio::time::timeout(COMMAND, watch.message()).await.context("no event")??;
+        let response = response.context("the watch ended")?;
+        if let Some(kv) = response.events().first().and_then(|event| event.kv()) {
+            return Ok(kv.key_str()?.to_owned());
+        }
+    }
 }
 
 #[tokio::test]

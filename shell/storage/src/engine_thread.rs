@@ -20,7 +20,7 @@ use lsm_tree::compaction::Leveled;
 use lsm_tree::{AbstractTree, SeqNo, Tree};
 use quorate_engine::EngineError;
 
-use crate::disk::free_space;
+use crate::directory::free_space;
 use crate::engine::{
     DiskEngine, L0_RUNS_TO_MERGE, MAX_L0_RUNS, MERGE_RESERVE_BYTES, Sealed, Shared,
     TABLE_FILE_BYTES, Work, failure,
