@@ -269,10 +269,10 @@ impl Driver {
         }
     }
 
-    /// Counts statuses that are entered.
+    /// Counts statuses that are entered: at the member that leads, also before it drives.
     pub(crate) fn count(&mut self, event: &KvEvent) -> Result<(), Halt> {
         let Some((kind, status)) = codec::peek(&event.kv.value) else { return Ok(()) };
-        if self.epoch().is_none() {
+        if self.role == Role::Idle {
             return Ok(());
         }
         let before = event.prev_kv.as_ref().and_then(|kv| codec::peek(&kv.value));

@@ -6,9 +6,13 @@
 //! another by then, the failed comparison brings them all, and the request is decided again, now on what the log
 //! itself has shown.
 //!
-//! Invariant: a request has reads or one transaction under way, or it waits for a result.
+//! What was certainly not proposed, since nobody leads just now or another one does, is decided again after a pause: a
+//! change of leaders is over within a second or two, and DTM's clients do not ask twice.
+//!
+//! Invariant: a request has reads or one transaction under way, or it pauses, or it waits for a result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_kv::{
@@ -20,7 +24,7 @@ use crate::api::{Halt, Progress, ReadId, Refused, Reply, Request, RequestId, Txn
 use crate::decide::Decision;
 use crate::gid::GlobalTxnId;
 use crate::keys;
-use crate::limits::{MAX_REQUESTS, MAX_ROUNDS};
+use crate::limits::{MAX_REJECTED_MS, MAX_REQUESTS, MAX_ROUNDS, REJECTED_PAUSE_MS};
 use crate::machine::Context;
 use crate::record::{Kind, Part, Record, Source, Status};
 use crate::subject::{Found, Subject};
@@ -33,6 +37,8 @@ pub(crate) struct Front {
     requests: BTreeMap<RequestId, Asked>,
     reads: BTreeMap<ReadId, RequestId>,
     txns: BTreeMap<TxnId, RequestId>,
+    /// Requests that are decided again, by when.
+    pauses: BTreeSet<(Duration, RequestId)>,
     waiters: Waiters,
 }
 
@@ -42,6 +48,8 @@ struct Asked {
     subject: Subject,
     request: Request,
     rounds: u32,
+    /// When it is not decided again any more.
+    until: Duration,
     /// What has been read of the keys, in their order.
     read: Vec<Vec<KeyValue>>,
     step: Step,
@@ -74,10 +82,28 @@ impl Front {
             let refused = Refused::transient("too many requests: try again later");
             return cx.reply(id, Reply::Refused(refused));
         }
-        let keys = subject.keys();
         let (read, step) = (Vec::new(), Step::Deciding);
-        self.requests.insert(id, Asked { subject, request, rounds: 0, read, step });
-        keys.into_iter().for_each(|key| self.read(cx, id, write::get(key)));
+        let until = cx.now.mono + Duration::from_millis(MAX_REJECTED_MS);
+        self.requests.insert(id, Asked { subject, request, rounds: 0, until, read, step });
+        self.begin(cx, id);
+    }
+
+    fn begin(&mut self, cx: &mut Context<'_>, id: RequestId) {
+        let asked = self.requests.get(&id).expect("a request under way");
+        for key in asked.subject.keys() {
+            self.read(cx, id, write::get(key));
+        }
+    }
+
+    /// Nothing of it has happened, nor will.
+    fn rejected(&mut self, cx: &mut Context<'_>, id: RequestId) {
+        let Some(asked) = self.requests.get_mut(&id) else { return };
+        if cx.now.mono >= asked.until {
+            let refused = Refused::transient("not accepted: try again later");
+            return self.finish(cx, id, Reply::Refused(refused));
+        }
+        asked.step = Step::Deciding;
+        self.pauses.insert((cx.now.mono + cx.jittered(REJECTED_PAUSE_MS), id));
     }
 
     fn read(&mut self, cx: &mut Context<'_>, id: RequestId, range: RangeRequest) {
@@ -163,7 +189,10 @@ impl Front {
         let refused = match outcome {
             TxnOutcome::Done(result) => return self.applied(cx, id, result).map(|()| true),
             TxnOutcome::Refused(refusal) => Refused::of_store(*refusal),
-            TxnOutcome::Rejected => Refused::transient("not accepted: try again later"),
+            TxnOutcome::Rejected => {
+                self.rejected(cx, id);
+                return Ok(true);
+            }
             TxnOutcome::Unknown => Refused {
                 is_unknown: true,
                 ..Refused::error("no answer in time: the outcome is unknown, ask again")
@@ -303,11 +332,18 @@ impl Front {
     }
 
     pub(crate) fn tick(&mut self, cx: &mut Context<'_>) {
+        while let Some((until, id)) = self.pauses.first().copied()
+            && until <= cx.now.mono
+        {
+            self.pauses.pop_first();
+            self.begin(cx, id);
+        }
         self.waiters.tick(cx);
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<std::time::Duration> {
-        self.waiters.next_deadline()
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        let pause = self.pauses.first().map(|(until, _)| *until);
+        pause.into_iter().chain(self.waiters.next_deadline()).min()
     }
 
     /// Requests under way, and those that wait for a result.
@@ -316,7 +352,7 @@ impl Front {
     }
 
     pub(crate) fn invariants(&self) {
-        let under_way = self.reads.len() + self.txns.len();
+        let under_way = self.reads.len() + self.txns.len() + self.pauses.len();
         assert!(self.requests.len() <= under_way, "a request for which nothing is under way");
         self.waiters.invariants();
     }

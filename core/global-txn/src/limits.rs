@@ -119,3 +119,7 @@ pub const RESTAMP_MS: u64 = 2_000;
 
 /// How long the success of a call that must succeed may wait to be written while others are under way, in ms.
 pub const MAX_AHEAD_MS: u64 = 50;
+
+/// How long a request that cannot be proposed is decided again, in ms: longer than an election, shorter than what a
+/// client waits.
+pub const MAX_REJECTED_MS: u64 = 3_000;

@@ -71,6 +71,8 @@ pub(super) struct Cluster {
     /// Every record that was ever applied, in order.
     pub(super) history: BTreeMap<GlobalTxnId, Vec<Record>>,
     remembered: u64,
+    /// Whether `settle` lets nothing into the log, as without a leader.
+    pub(super) rejects: bool,
 }
 
 impl Cluster {
@@ -88,6 +90,7 @@ impl Cluster {
             next_boot: 0,
             history: BTreeMap::new(),
             remembered: 0,
+            rejects: false,
         };
         for node in 0..nodes {
             cluster.next_boot += 1;
@@ -265,7 +268,9 @@ impl Cluster {
     /// Appends and applies until nothing is under way but calls.
     pub(super) fn settle(&mut self) {
         loop {
-            if !self.proposals.is_empty() {
+            if !self.proposals.is_empty() && self.rejects {
+                self.fail(0, false);
+            } else if !self.proposals.is_empty() {
                 self.append(0);
             } else if let Some(node) = (0..self.nodes.len()).find(|node| self.behind(*node) > 0) {
                 self.apply(node, 1);

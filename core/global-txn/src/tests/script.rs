@@ -13,6 +13,7 @@
 //! | `pass MS` | time, and whatever becomes due in it |
 //! | `lead N`, `follow N`, `restart N` | node N; the first one leads at the start |
 //! | `at N REQUEST...` | the request goes to node N |
+//! | `reject on\|off` | nothing is proposed, as without a leader |
 //! | `lag N MS` | node N's idea of group time |
 //! | `race MS REQUEST...` | after MS, what the driver then proposes reaches the log after what the request proposes |
 //! | `subscribe TOPIC URL [REMARK]`, `unsubscribe TOPIC URL`, `delete-topic TOPIC` | |
@@ -281,6 +282,7 @@ impl Runner for Script {
                 self.cluster.tick();
                 self.settle(&mut out);
             }
+            "reject" => self.cluster.rejects = next::<String>(&mut args)? == "on",
             "lag" => {
                 let node = next::<usize>(&mut args)? - 1;
                 self.cluster.nodes[node].lag_ms = next(&mut args)?;
