@@ -101,7 +101,7 @@ impl Aligned {
 
 impl FileDisk {
     /// Opens the directory and creates it, durably, if it does not exist. The caller holds the
-    /// [`DirectoryLock`] of the data directory around it.
+    /// [`DirectoryLock`](crate::DirectoryLock) of the data directory around it.
     ///
     /// # Errors
     /// What the system says.

@@ -10,6 +10,8 @@
 //!
 //! Left out: interrupting a compaction. Stopping waits for the step under way, seconds at worst.
 
+mod paced;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,6 +27,8 @@ use crate::engine::{
     DiskEngine, L0_RUNS_TO_MERGE, MAX_L0_RUNS, MERGE_RESERVE_BYTES, Sealed, Shared,
     TABLE_FILE_BYTES, Work, failure,
 };
+
+use paced::Paced;
 
 /// Below the other threads, but not starved.
 const NICE: i32 = 10;
@@ -176,8 +180,8 @@ impl Worker {
         let lock = tree.get_flush_lock();
         // Higher than that of any file, and one for all items: of each key there is one.
         let seqno = self.shared.seqno.next();
-        let items = sealed.table.sorted().map(|item| Ok(item.to_internal(seqno)));
-        let written = tree.flush_to_tables(items).map_err(failure)?;
+        let items = sealed.table.sorted().map(|item| item.to_internal(seqno));
+        let written = tree.flush_to_tables(Paced::new(tree, items)).map_err(failure)?;
         let Some((tables, blobs)) = written else {
             return Err(EngineError::Corrupt("a sealed table turned out to be empty".into()));
         };
