@@ -253,9 +253,9 @@ impl GlobalTxns {
                 continue;
             };
             let is_split = branches.values().any(|branch| branch.is_own_way);
-            let Record { kind, is_forced, .. } = history.last;
+            let is_forced = history.last.is_forced;
             if is_forced || is_split {
-                excused += branches.values().map(|branch| moved(kind, branch)).sum::<i64>();
+                excused += branches.values().map(|branch| branch.moved).sum::<i64>();
                 holds_back |= is_forced;
             }
         }
@@ -412,23 +412,6 @@ fn sender_agrees(services: &[Service], gid: &str, history: &History) -> Result<(
         return Ok(());
     }
     Err(format!("{gid} went {:?}; its sender committed: {has_committed}", history.entered))
-}
-
-/// What a branch's business has moved for good.
-fn moved(kind: Kind, branch: &Branch) -> i64 {
-    let sign = |op: &String| match (op.as_str(), kind) {
-        ("confirm" | "commit" | "do_commit", _) => 1,
-        ("action", Kind::Saga | Kind::Workflow | Kind::Msg) => 1,
-        ("compensate", _) | ("rollback", Kind::Workflow) => -1,
-        _ => 0,
-    };
-    // An operator may have had it committed before it held anything.
-    let held_nothing = matches!(kind, Kind::Tcc | Kind::Xa | Kind::ThreePhase)
-        && branch.effects.first().is_some_and(|op| sign(op) == 1);
-    if held_nothing {
-        return 0;
-    }
-    branch.amount * branch.effects.iter().map(sign).sum::<i64>()
 }
 
 fn sender_moved(services: &[Service], gid: &str) -> i64 {

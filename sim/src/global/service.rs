@@ -41,6 +41,8 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Branch {
     pub(crate) amount: i64,
+    /// What its business has moved for good.
+    pub(crate) moved: i64,
     /// Business that took place, in order. `drop`: a vote of 3pc was given up.
     pub(crate) effects: Vec<String>,
     /// A branch of 3pc that heard nothing for too long went its own way.
@@ -133,12 +135,13 @@ impl Service {
         }
         branch.heard = now;
         branch.effects.push(asked.named.op.clone());
-        let amount = branch.amount;
-        self.book(&asked.named.kind, &asked.named.op, amount);
+        self.book(key, &asked.named.kind, &asked.named.op);
     }
 
     /// Moves money, or a reservation of it.
-    fn book(&mut self, kind: &str, op: &str, amount: i64) {
+    fn book(&mut self, key: (String, String), kind: &str, op: &str) {
+        let branch = self.branches.entry(key).or_default();
+        let (amount, before) = (branch.amount, self.balance);
         let held = (-amount).max(0);
         match (kind, op) {
             ("tcc", "try") | ("xa", "action") | ("3pc", "can_commit") => self.reserved += held,
@@ -153,6 +156,7 @@ impl Service {
             ("saga" | "workflow", "compensate" | "rollback") => self.balance -= amount,
             _ => {}
         }
+        branch.moved += self.balance - before;
     }
 
     /// The sender's own transaction, which the message stands for. A check-back that came first has settled that
@@ -194,9 +198,8 @@ impl Service {
         };
         branch.is_own_way = true;
         branch.effects.push(op.to_owned());
-        let amount = branch.amount;
         self.barrier.insert((gid.to_owned(), branch_id.to_owned(), op.to_owned()));
-        self.book("3pc", op, amount);
+        self.book(key, "3pc", op);
         true
     }
 }
