@@ -69,11 +69,10 @@ struct Segment {
 impl Segment {
     fn open(options: &OpenOptions, path: &Path, writable: bool) -> io::Result<Self> {
         let file = options.open(path)?;
-        let direct = OpenOptions::new()
-            .write(true)
-            .custom_flags(OFlags::DIRECT.bits().cast_signed())
-            .open(path);
-        Ok(Self { file, direct: direct.ok().filter(|_| writable) })
+        let mut past_cache = OpenOptions::new();
+        past_cache.write(true).custom_flags(OFlags::DIRECT.bits().cast_signed());
+        let direct = if writable { past_cache.open(path).ok() } else { None };
+        Ok(Self { file, direct })
     }
 }
 
@@ -89,6 +88,11 @@ impl Aligned {
         let memory = vec![0; CHUNK + PAGE];
         let at = memory.as_ptr().align_offset(PAGE);
         Self { memory, at }
+    }
+
+    /// What it holds: zeros, until something is moved there.
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.at..][..CHUNK]
     }
 
     /// A copy of `bytes`, at most `CHUNK`.
@@ -123,10 +127,12 @@ impl FileDisk {
     /// Deletes what the last process had no time for.
     fn remove_gone(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
             let is_gone = path.extension().is_some_and(|ending| ending == GONE);
             let stem = path.file_stem().and_then(|stem| stem.to_str());
-            if is_gone && stem.and_then(SegmentId::parse).is_some() {
+            let is_ours = is_gone && stem.and_then(SegmentId::parse).is_some();
+            if is_ours && entry.file_type()?.is_file() {
                 fs::remove_file(path)?;
             }
         }
@@ -196,13 +202,12 @@ impl FileDisk {
 
     /// Zeros in chunks. While others wait for syncs of the same disk, it takes at most half of the time.
     fn fill(&self, created: &Segment, bytes: u64) -> io::Result<()> {
-        let mut zeros = Aligned::new();
-        let zeros = zeros.copy(&[0; CHUNK]);
+        let zeros = Aligned::new();
         let mut at = 0;
         while at < bytes {
             let (begun, syncs) = (Instant::now(), self.syncs.load(Ordering::Relaxed));
             let len = (bytes - at).min(CHUNK as u64);
-            self.write(created, &zeros[..len as usize], at)?;
+            self.write(created, &zeros.bytes()[..len as usize], at)?;
             at += len;
             if self.syncs.load(Ordering::Relaxed) != syncs {
                 std::thread::sleep(begun.elapsed().min(MAX_PAUSE));
@@ -239,25 +244,27 @@ impl FileDisk {
         Ok(())
     }
 
-    /// Takes the name away first, durably: what is left of a segment is never taken for one.
+    /// Takes the name away first, durably: what is left of a segment is never taken for one. Giving it back in pieces is
+    /// a favour to others: where that fails, as a full disk may refuse the new name, it goes in one piece.
     fn remove(&self, segment: SegmentId) -> io::Result<()> {
         let opened = self.open_ones().remove(&segment);
-        let gone = self.directory.join(format!("{}.{GONE}", segment.file_name()));
-        match fs::rename(self.path(segment), &gone) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            renamed => renamed?,
-        }
-        // Nobody finds it any more. Who still reads it reads on, and then it goes in one piece.
+        let (path, gone) = (self.path(segment), format!("{}.{GONE}", segment.file_name()));
+        let gone = self.directory.join(gone);
+        let left = if fs::rename(&path, &gone).is_ok() { &gone } else { &path };
+        // Nobody finds it any more. Who still reads it reads on.
         let is_alone = opened.is_some_and(|opened| Arc::into_inner(opened).is_some());
-        if is_alone {
-            self.handle.sync_all()?;
-            self.give_back(&gone)?;
+        if is_alone && left == &gone {
+            let _in_one_piece = self.give_back(&gone);
         }
-        fs::remove_file(&gone)
+        match fs::remove_file(left) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
-    /// Shortens a file until nothing is left of it.
+    /// Shortens a file until nothing is left of it, once its old name is gone for good.
     fn give_back(&self, gone: &Path) -> io::Result<()> {
+        self.handle.sync_all()?;
         let file = OpenOptions::new().write(true).open(gone)?;
         let mut left = file.metadata()?.len();
         while left > 0 {
@@ -456,5 +463,12 @@ mod tests {
         drop(FileDisk::open(directory.path()).unwrap());
         assert!(!half.exists());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+        // No new name can be had, and what stands there is not ours.
+        let taken = directory.path().join(format!("{}.{GONE}", SegmentId(3).file_name()));
+        fs::create_dir(&taken).unwrap();
+        disk.delete(SegmentId(3)).unwrap();
+        assert_eq!(disk.list().unwrap(), []);
+        drop(FileDisk::open(directory.path()).unwrap());
+        assert!(taken.exists());
     }
 }
